@@ -1,0 +1,46 @@
+# Everything runs in .venv, which every target sets up by itself. `make` alone prints the targets.
+
+PYTHON ?= python3
+PROFILE ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup report test lab bench search ablation clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  PROFILE=smoke|cpu|gpu|original chooses the profile; default: gpu where CUDA is usable, else cpu"
+
+setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
+	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch "$(INSTALLED)"
+
+report: setup ## run what is stale and write build/<profile>/report.html and report.pdf
+	"$(BIN)/python" -m fmlib report $(if $(PROFILE),--profile "$(PROFILE)")
+
+test: setup ## run ruff and all tests
+	"$(BIN)/ruff" check .
+	"$(BIN)/python" -m pytest
+
+lab: setup ## open the notebooks in JupyterLab
+	"$(BIN)/jupyter-lab" --LabApp.default_url=/lab/tree/notebooks
+
+bench: setup ## time the study's training loop and ours, and how each model's cost grows with images
+	"$(BIN)/python" -m fmlib bench
+
+search: setup ## repeat the searches for hyperparameters, on validation images
+	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
+
+ablation: setup ## measure what each ingredient of the CNN's recipe is worth
+	"$(BIN)/python" -m fmlib study cnn-ablation
+
+clean: ## remove what was made from the sources; the data and .venv stay
+	rm -rf build .pytest_cache .ruff_cache .hypothesis
+	find fmlib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

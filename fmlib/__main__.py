@@ -1,0 +1,78 @@
+"""The command line: ``python -m fmlib report --profile smoke``; ``python -m fmlib --help`` tells the rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from fmlib.data import DataError, get_data
+from fmlib.profiles import ProfileError, available_profiles, load_profile
+from fmlib.training import default_device
+
+
+def default_profile() -> str:
+    """The profile for this machine: gpu where CUDA is usable, else cpu."""
+    return {"cuda": "gpu"}.get(default_device().type, "cpu")
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from fmlib.report.build import write_report
+    from fmlib.runner import run_profile
+
+    outcome = run_profile(load_profile(arguments.profile or default_profile()))
+    write_report(outcome)
+    return 1 if outcome.failures else 0
+
+
+def data(arguments: argparse.Namespace) -> int:
+    get_data()
+    return 0
+
+
+def study(arguments: argparse.Namespace) -> int:
+    from fmlib.studies import run_study
+
+    for name in arguments.names:
+        run_study(name)
+    return 0
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    from fmlib.bench import run_bench
+
+    run_bench()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their options."""
+    top = argparse.ArgumentParser(prog="python -m fmlib", description="Compare image classifiers on FashionMNIST.")
+    commands = top.add_subparsers(required=True, metavar="command")
+    command = commands.add_parser("report", help="run a profile's stale models and write the report")
+    command.add_argument("--profile", help=f"{', '.join(available_profiles())}; default: gpu where CUDA is usable, else cpu")
+    command.set_defaults(run=report)
+    command = commands.add_parser("data", help="get and verify FashionMNIST")
+    command.set_defaults(run=data)
+    command = commands.add_parser("study", help="run searches or ablations of params/studies, keep their tables")
+    command.add_argument("names", nargs="+", help="for example cnn-ablation")
+    command.set_defaults(run=study)
+    command = commands.add_parser("bench", help="time the study's training loop and ours, and how costs grow")
+    command.set_defaults(run=bench)
+    return top
+
+
+def main() -> int:
+    sys.stdout.reconfigure(line_buffering=True)  # progress must show at once, in a pipe too
+    arguments = parser().parse_args()
+    try:
+        return arguments.run(arguments)
+    except (ProfileError, DataError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what was finished is kept, and the next run goes on from there", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

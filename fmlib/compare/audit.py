@@ -1,0 +1,121 @@
+"""The original study beside this one: its figures, its mistakes, and a demonstration of each that takes seconds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from statsmodels.stats.proportion import confint_proportions_2indep
+from torchvision.transforms.v2 import functional
+
+from fmlib.results import Record
+
+FACTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("study.yaml").read_text(encoding="utf-8"))
+STUDY = pd.DataFrame(FACTS["models"]).set_index("study")
+IMAGENET_MEAN = (0.485 + 0.456 + 0.406) / 3
+
+
+def beside_study(table: pd.DataFrame) -> pd.DataFrame:
+    """The study's rows beside ours of the network that in fact ran, then our other rows; missing figures are NaN.
+
+    ``table`` is an overview; the study's columns end in ``_study``. ``difference`` is in points of accuracy.
+    """
+    ours = table.rename(index=lambda name: name.removesuffix(", from scratch")).reset_index()
+    rows = STUDY.reset_index().merge(ours, "outer", on="model", suffixes=("_study", ""))
+    order = [*STUDY["model"].unique(), *ours["model"]]
+    rows = rows.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
+    return rows.assign(difference=100 * (rows["accuracy"] - rows["accuracy_study"]))
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Sentences that show mistakes on some images and on our results; ``show`` in ``study.yaml`` names their methods.
+
+    ``images`` uint8 (n, h, w) and ``labels`` (n,) are training images; a thousand are plenty.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    runs: Mapping[str, Record]
+
+    def table(self) -> pd.DataFrame:
+        """A row a mistake: what it was, its effect, what is done here, and what the demonstration shows."""
+        table = pd.DataFrame(FACTS["mistakes"])
+        shown = [getattr(self, f"_{name}")() if isinstance(name, str) else "" for name in table["show"]]
+        return table[["what", "effect", "here"]].assign(shown=shown).set_index(table.index + 1)
+
+    def _half(self, images: NDArray[np.floating], first: bool) -> NDArray[np.floating]:
+        return images.reshape(len(images), -1)[0 if first else 1::2]
+
+    def _main_memory(self) -> str:
+        ram = STUDY["ram_gb"].dropna()
+        text = f"Its RAM goes only from {ram.min()} to {ram.max()} GB over networks that differ a thousandfold in size."
+        share = [run.result.rss_baseline_mb / run.result.peak_rss_mb for run in self.runs.values() if run.result.peak_rss_mb]
+        return text + (f" Of our processes' peaks, {min(share):.0%} to {max(share):.0%} were there before." if share else "")
+
+    def _stem(self) -> str:
+        grey = torch.from_numpy(self.images[:8, None] / 255.0)
+        weights = torch.randn(64, 3, 7, 7, dtype=grey.dtype, generator=torch.Generator().manual_seed(9))
+        three = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weights)
+        one = torch.nn.functional.conv2d(grey, weights.sum(1, keepdim=True))
+        return (f"An RGB layer on a grey image repeated three times, and its sum over channels on the image once, differ by at "
+                f"most {(three - one).abs().max():.0e}: nothing need be thrown away. These images' mean is "
+                f"{self.images.mean() / 255:.2f}, ImageNet's {IMAGENET_MEAN:.2f}.")
+
+    def _augmented_validation(self) -> str:
+        images, rng = self.images / 255.0, np.random.default_rng(9)
+        model = KNeighborsClassifier(1).fit(self._half(images, True), self.labels[::2])
+        jittered = np.clip(images[..., ::-1] * rng.uniform(0.5, 1.5, (len(images), 1, 1)), 0, 1)
+        clean, augmented = (model.score(self._half(x, False), self.labels[1::2]) for x in (images, jittered))
+        return (f"A nearest-neighbour classifier scores {clean:.1%} on clean images and {augmented:.1%} on the same ones, "
+                "flipped and jittered.")
+
+    def _divided_twice(self) -> str:
+        once = self.images[:1000] / 255.0
+        shares = []
+        for model in (DecisionTreeClassifier(random_state=9), SVC()):
+            first, second = (model.fit(self._half(x, True), self.labels[:1000:2]).predict(self._half(x, False))
+                             for x in (once, once / 255))
+            shares.append(np.mean(first == second))
+        return (f"Divided once or twice, a decision tree gives {shares[0]:.1%} and an SVM {shares[1]:.1%} the same predictions: "
+                "rounding apart, trees only order pixels, and SVC's default gamma undoes the scale.")
+
+    def _no_restore(self) -> str:
+        losses = {name: [epoch.validation_loss for epoch in run.result.history] for name, run in self.runs.items()}
+        past = {name: loss[-1] / min(loss) - 1 for name, loss in losses.items() if loss and min(loss) > 0}
+        if not past:
+            return "No network has a result to show it on."
+        name = max(past, key=past.__getitem__)
+        return f"With its last epoch's weights, {name} would be tested {past[name]:.1%} above its lowest validation loss."
+
+    def _grey_jitter(self) -> str:
+        x = torch.from_numpy(self.images[:200, None])
+        hue, colour = functional.adjust_hue(x, 0.5), functional.adjust_saturation(x, 1.5)
+        change = max(int((x.int() - y.int()).abs().max()) for y in (hue, colour))
+        return f"The largest hue shift and a saturation of 1.5 change {len(x)} images by at most {change} grey levels."
+
+    def _training_time(self) -> str:
+        study = STUDY.loc["MLP", "train_seconds"] / FACTS["epochs"]
+        text = f"Its MLP took {study:.1f} s an epoch."
+        for run in self.runs.values():
+            if run.result.display_name == "MLP" and (epochs := len(run.result.history)):
+                r = run.result
+                text += f" Ours takes {r.train_seconds / epochs:.2g} s of training, {r.fit_wall_seconds / epochs:.2g} s in all."
+        return text
+
+    def _one_run(self) -> str:
+        n, (high, low) = FACTS["test_size"], FACTS["close_call"]
+        error = 100 * np.sqrt(low * (1 - low) / n)
+        below, above = (100 * end for end in confint_proportions_2indep(round(high * n), n, round(low * n), n))
+        return (f"On {n:,} images {low} has a standard error of {error:.2f} points; {high} less {low} has the 95% interval "
+                f"{below:+.2f} to {above:+.2f} points, which {'includes' if below <= 0 <= above else 'excludes'} 0.")

@@ -1,0 +1,112 @@
+"""Are the probabilities honest? Log loss, calibration, temperature scaling; and what averaging probabilities gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+
+from fmlib.compare.significance import mcnemar_p, wilson
+from fmlib.results import Record
+
+BINS = 15
+SMALLEST = 1e-7  # about float16's smallest positive number: a stored 0 means "at most this"
+
+
+def _log(proba: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.log(np.maximum(proba.astype(np.float64), SMALLEST))
+
+
+def log_loss(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """Mean negative log-likelihood, in nats, of ``labels`` (n,) under ``proba`` (n, c); NaN of no images."""
+    return float(-_log(proba)[np.arange(len(labels)), labels].mean()) if len(labels) else float("nan")
+
+
+def reliability(proba: NDArray[np.floating], labels: NDArray[np.int64], bins: int = BINS) -> pd.DataFrame:
+    """Mean confidence, accuracy and count of the images in each of ``bins`` equal steps of confidence that has any."""
+    confidence = proba.max(1).astype(np.float64)
+    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    frame = pd.DataFrame({"confidence": confidence, "accuracy": proba.argmax(1) == labels, "count": 1})
+    return frame.groupby(step).agg({"confidence": "mean", "accuracy": "mean", "count": "sum"})
+
+
+def calibration_error(proba: NDArray[np.floating], labels: NDArray[np.int64], bins: int = BINS) -> float:
+    """Expected calibration error: the gap of accuracy and confidence, averaged over images. Naeini et al. (2015)."""
+    table = reliability(proba, labels, bins)
+    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["count"])) if len(table) else np.nan
+
+
+def rescale(proba: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+    """Probabilities (n, c) at ``temperature``: above 1 humbler, below 1 bolder; the order of classes stays."""
+    return softmax(_log(proba) / temperature, axis=1)
+
+
+def fit_temperature(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+    """The temperature of least log loss on these images, which must be validation images; 1 if none does better.
+
+    Guo et al. (2017), https://arxiv.org/abs/1706.04599.
+    """
+    if not len(labels):
+        return 1.0
+
+    def loss(log_t: float) -> float:
+        return log_loss(rescale(proba, np.exp(log_t)), labels)
+
+    found = minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded")
+    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+
+
+def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
+    """A row a model: its temperature, and test log loss and ECE before and after scaling by it."""
+    rows = {}
+    for name, run in runs.items():
+        p = run.predictions
+        temperature = fit_temperature(p.validation_proba, p.validation_labels)
+        scaled = rescale(p.proba, temperature)
+        rows[name] = [temperature, log_loss(p.proba, p.labels), log_loss(scaled, p.labels),
+                      calibration_error(p.proba, p.labels), calibration_error(scaled, p.labels)]
+    columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What the average of ``members`` scores on the test images, beside its best member on validation images.
+
+    ``p_value`` is McNemar's, exact, of the ensemble against that member.
+    """
+
+    members: list[str]
+    accuracy: float
+    low: float
+    high: float
+    member_accuracy: float
+    p_value: float
+
+    def sentence(self) -> str:
+        """What the ensemble gives, in words."""
+        gain = 100 * (self.accuracy - self.member_accuracy)
+        verdict = ("a difference that the test images bear out" if self.p_value < 0.05
+                   else "a difference that these test images cannot tell from chance")
+        return (f"The average of {', '.join(self.members)}, the {len(self.members)} best models on validation images, reaches "
+                f"{self.accuracy:.1%} (95% interval {self.low:.1%} to {self.high:.1%}): {gain:+.1f} points against "
+                f"{self.members[0]} alone, {verdict} (McNemar p = {self.p_value:.2g}).")
+
+
+def average_ensemble(runs: Mapping[str, Record], size: int = 3) -> Ensemble | None:
+    """Average the probabilities of the ``size`` models that are best on validation images; None with fewer than two models."""
+    scores = {name: np.mean(p.validation_proba.argmax(1) == p.validation_labels)
+              for name, run in runs.items() if len((p := run.predictions).validation_labels)}
+    members = sorted(scores, key=lambda name: (-scores[name], name))[:size]
+    if len(members) < 2:
+        return None
+    proba = [runs[name].predictions.proba.astype(np.float32) for name in members]
+    labels = runs[members[0]].predictions.labels
+    right, alone = np.mean(proba, axis=0).argmax(1) == labels, proba[0].argmax(1) == labels
+    low, high = wilson(right.sum(), len(labels))
+    return Ensemble(members, float(right.mean()), low, high, float(alone.mean()), mcnemar_p(right, alone))

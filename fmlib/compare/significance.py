@@ -1,0 +1,77 @@
+"""Uncertainty of an accuracy, and paired tests of models on the same images.
+
+The plan of tests is Dietterich's (1998, https://doi.org/10.1162/089976698300017197): McNemar's test for models trained once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from statsmodels.stats import contingency_tables
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from fmlib.results import Record
+
+ALPHA = 0.05
+
+
+def wilson(correct: float, total: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """Wilson's score interval of ``correct / total``, as fractions; (0, 1) of nothing. Wilson (1927), Newcombe (1998)."""
+    if total == 0:
+        return 0.0, 1.0
+    low, high = proportion_confint(correct, total, alpha, method="wilson")
+    return float(low), float(high)
+
+
+def guess_table(runs: Mapping[str, Record]) -> pd.DataFrame:
+    """The class (number) that each model predicts: a row a test image, a column a model."""
+    return pd.DataFrame({name: run.predictions.proba.argmax(1) for name, run in runs.items()}, dtype=int)
+
+
+def correct_table(runs: Mapping[str, Record]) -> pd.DataFrame:
+    """Which test images each model gets right: bool, a row an image, a column a model."""
+    guesses = guess_table(runs)
+    return guesses.eq(next(iter(runs.values())).predictions.labels, axis=0) if runs else guesses.astype(bool)
+
+
+def cochran(correct: pd.DataFrame) -> tuple[float, float]:
+    """Cochran's Q and its p-value: are all models equally accurate? (0, 1) if none differs from another. Cochran (1950)."""
+    if correct.shape[1] < 2 or not (correct.nunique(axis=1) > 1).any():
+        return 0.0, 1.0
+    test = contingency_tables.cochrans_q(correct.to_numpy(int))
+    return float(test.statistic), float(test.pvalue)
+
+
+def mcnemar_p(first: ArrayLike, second: ArrayLike) -> float:
+    """Two-sided p-value of McNemar's exact test, from two bool arrays of images got right. McNemar (1947)."""
+    first, second = np.asarray(first, bool), np.asarray(second, bool)
+    counts = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
+    return float(contingency_tables.mcnemar(np.array(counts), exact=True).pvalue)
+
+
+def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
+    """McNemar p-values of all pairs of models with Holm's (1979) correction for their number; 1 on the diagonal."""
+    table = pd.DataFrame(1.0, index=correct.columns, columns=correct.columns)
+    pairs = list(combinations(correct.columns, 2))
+    if pairs:
+        p_values = [mcnemar_p(correct[a], correct[b]) for a, b in pairs]
+        for (a, b), p in zip(pairs, multipletests(p_values, method="holm")[1], strict=True):
+            table.loc[a, b] = table.loc[b, a] = p
+    return table
+
+
+def tied_with_best(correct: pd.DataFrame, alpha: float = ALPHA) -> list[str]:
+    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first.
+
+    Cochran's Q decides whether any difference is there at all, McNemar's test with Holm's correction which.
+    """
+    ranked = correct.mean().sort_values(ascending=False, kind="stable").index
+    if cochran(correct)[1] >= alpha:
+        return list(ranked)
+    p_values = pairwise_mcnemar(correct)[ranked[0]]
+    return [name for name in ranked if p_values[name] >= alpha]

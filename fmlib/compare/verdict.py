@@ -1,0 +1,192 @@
+"""The verdict: sentences that follow from the numbers, and say so when the numbers decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from fmlib.compare.errors import worst_classes
+from fmlib.compare.significance import ALPHA, cochran, correct_table, mcnemar_p, tied_with_best
+from fmlib.compare.table import by_machine, by_seed, overview, pareto, representatives
+from fmlib.results import Record
+
+FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is only a rehearsal
+
+
+@dataclass(frozen=True)
+class Budgets:
+    """What a reader can afford, and how many points of accuracy below the best still count as near it."""
+
+    train_seconds: float = 60.0
+    latency_ms: float = 5.0
+    memory_mb: float = 500.0
+    distance_points: float = 1.0
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The answer: a headline, what follows from it, and what the data cannot tell."""
+
+    headline: str
+    points: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The summary as Markdown, ready to display."""
+        warning = ["", "**What this cannot tell:**", ""] if self.cautions else []
+        return "\n".join([self.headline, "", *(f"- {p}" for p in self.points), *warning, *(f"- {c}" for c in self.cautions)])
+
+
+def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing: Iterable[str] = ()) -> Summary:
+    """The verdict on ``records`` (any number of models and seeds); ``missing`` names models that should be there."""
+    records, missing, budgets = list(records), list(missing), budgets or Budgets()
+    absent = f"Missing, because the run failed: {_list(missing)}. Every statement is about the other models." if missing else ""
+    runs = representatives(records)
+    if not runs:
+        return Summary("**There are no results, so there is no verdict.**", cautions=[absent] if missing else [])
+    table, tied = overview(runs), tied_with_best(correct_table(runs))
+    local, left_out = by_machine(table)
+    seeds, images = by_seed(records), records[0].result.test_size
+    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, budgets),
+              _near_best(table, local, budgets.distance_points), _dominated(local), _transfer(table, tied),
+              _hardest(worst_classes(runs))]
+    cautions = [absent, left_out, _noise(table, images), _few(images), _once(seeds), *_twins(runs), _scratch(table)]
+    headline = _headline(table, tied, images, " of those that ran" if missing else "")
+    return Summary(headline, [text for text in points if text], [text for text in cautions if text])
+
+
+def _list(names: Iterable[str]) -> str:
+    *most, last = names
+    comma = "; " if any("," in name for name in [*most, last]) else ", "
+    return f"{comma.join(most)} and {last}" if most else last
+
+
+def _headline(table: pd.DataFrame, tied: list[str], images: int, among: str) -> str:
+    best = table.iloc[0]
+    leaders = list(table.index[table["accuracy"] == best["accuracy"]])
+    score = f"{best['accuracy']:.1%} of the {images:,} test images right (95% interval {best['low']:.1%} to {best['high']:.1%})"
+    if len(table) == 1:
+        return f"Only one model has a result, **{leaders[0]}**: {score}. Nothing stands beside it, so there is no verdict."
+    verb = "is the most accurate model" if len(leaders) == 1 else "share the highest accuracy"
+    first = f"{_list(f'**{name}**' for name in leaders)} {verb}{among}: {score}."
+    others = [f"{name} ({table.loc[name, 'accuracy']:.1%})" for name in tied if name not in leaders]
+    if len(tied) == len(table):
+        return f"{first} But there is no winner: these images cannot tell the {len(table)} models apart."
+    if others:
+        return f"{first} Statistically tied with the best: {_list(others)}."
+    after = next(name for name in table.index if name not in tied)
+    behind = 100 * (best["accuracy"] - table.loc[after, "accuracy"])
+    return f"{first} No other model is statistically tied with the best; the next, {after}, is {behind:.1f} points behind."
+
+
+def _over_seeds(seeds: pd.DataFrame) -> str:
+    several = seeds[seeds["seeds"] > 1]
+    if several.empty:
+        return ""
+    best = several.iloc[0]
+    return (f"Over {best['seeds']:.0f} seeds, **{best.name}** has the highest mean accuracy, {best['mean']:.1%}, with a standard "
+            f"deviation of {100 * best['sd']:.2f} points.")
+
+
+def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
+    cost = table.loc[table.index.isin(tied), "train_seconds"]
+    if len(cost) < 2 or cost.idxmin() == cost.index[0]:
+        return ""
+    return (f"Among the tied, **{cost.idxmin()}** is the one to prefer on cost: it trains in {cost.min():,.3g} s, "
+            f"{cost.index[0]} in {cost.iloc[0]:,.3g} s.")
+
+
+def _affordable(table: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
+    for column, words, unit in (("train_seconds", "training time", "s"), ("latency_ms", "time to classify an image", "ms"),
+                                ("memory_mb", "memory for training", "MiB")):
+        limit = getattr(budgets, column)
+        cheap = table[table[column] <= limit].sort_values(["accuracy", column], ascending=[False, True])
+        found = f"none; the nearest is {table[column].idxmin()} with {table[column].min():,.3g} {unit}"
+        if len(cheap):
+            best = cheap.iloc[0]
+            found = f"**{best.name}** ({best['accuracy']:.1%}) with {best[column]:,.3g} {unit}"
+        yield f"Best under {limit:,g} {unit} of {words}: {found}."
+
+
+def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
+    near = table[table["accuracy"] >= table["accuracy"].max() - points / 100 - 1e-12]
+    unit = "point" if points == 1 else "points"
+    if len(near) == 1:
+        return f"No other model comes within {points:g} {unit} of **{near.index[0]}**." if len(table) > 1 else ""
+    near = near[near.index.isin(local.index)]
+    if near.empty:
+        return ""
+    kinds = {"train_seconds": "quickest to train", "latency_ms": "quickest to answer", "memory_mb": "sparest of memory"}
+    facts = _list(f"**{near[column].idxmin()}** is the {words}" for column, words in kinds.items())
+    return f"Within {points:g} {unit} of the best, {facts}."
+
+
+def _dominated(table: pd.DataFrame) -> str:
+    beaten = table.index[~pareto(table["train_seconds"], table["accuracy"])]
+    why = "Not worth their training time, as another model is at least as accurate for less"
+    return f"{why}: {_list(beaten)}." if len(beaten) else ""
+
+
+def _transfer(table: pd.DataFrame, tied: list[str]) -> str:
+    groups = table.groupby("pretrained")["accuracy"]
+    if groups.ngroups < 2:
+        return ""
+    (score, pretrained_score), (name, pretrained) = groups.max(), groups.idxmax()
+    gain = f"{'gains' if pretrained_score > score else 'loses'} {100 * abs(pretrained_score - score):.1f} points"
+    return (f"Transfer learning {'decides nothing' if {name, pretrained} <= set(tied) else gain}: the best pre-trained network "
+            f"is {pretrained} ({pretrained_score:.1%}), the best model without is {name} ({score:.1%}).")
+
+
+def _hardest(worst: pd.DataFrame) -> str:
+    counts = worst["class"].value_counts()
+    f1 = worst.loc[worst["class"] == counts.index[0], "f1"]
+    who = "every model" if counts.iloc[0] == len(worst) > 1 else f"{counts.iloc[0]} of {len(worst)} models"
+    spread = " to ".join(dict.fromkeys((f"{f1.min():.2f}", f"{f1.max():.2f}")))
+    return f"The worst class of {worst.index[0] if len(worst) == 1 else who}, by F1, is **{counts.index[0]}** (F1 {spread})."
+
+
+def _noise(table: pd.DataFrame, images: int) -> str:
+    margin = 50 * (table["high"] - table["low"]).max()
+    return (f"With {images:,} test images an accuracy is known to about ±{margin:.1f} points. Models are compared on the same "
+            "images, which is sharper; yet a tie means “not told apart”, never “equal”, and whichever model leads is flattered "
+            "a little by being chosen on these images.")
+
+
+def _few(images: int) -> str:
+    return "So few images show that everything runs, not which model is better." if images < FEW_IMAGES else ""
+
+
+def _once(seeds: pd.DataFrame) -> str:
+    once = list(seeds.index[seeds["seeds"] == 1])
+    if not once:
+        return ""
+    who = "Every model" if len(once) == len(seeds) else _list(once)
+    return f"{who} was trained once: what another seed would score is not known, and no interval here covers it."
+
+
+def _twins(runs: Mapping[str, Record]) -> list[str]:
+    return [f"{a} and {b} give the same probabilities for every image: are they two models?" for a, b in combinations(runs, 2)
+            if np.array_equal(runs[a].predictions.proba, runs[b].predictions.proba)]
+
+
+def _scratch(table: pd.DataFrame) -> str:
+    names = [name for name in table.index if "from scratch" in name]
+    return f"Trained from scratch for want of weights, so no evidence on transfer learning: {_list(names)}." if names else ""
+
+
+def evidence(correct: pd.DataFrame) -> str:
+    """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's test, in words."""
+    if correct.shape[1] < 2:
+        return "With fewer than two models there is nothing to test."
+    q, p = cochran(correct)
+    first, second = correct.mean().sort_values(ascending=False, kind="stable").index[:2]
+    alone = [(correct[a] & ~correct[b]).sum() for a, b in ((first, second), (second, first))]
+    p_words = f"p = {p:.2g}" if p > 1e-16 else "p below 1e-16"
+    return (f"Cochran's Q over the {correct.shape[1]} models is {q:.1f} ({p_words}): the models "
+            f"{'are not all equally accurate' if p < ALPHA else 'cannot be told apart'}. Of the two most accurate, {first} alone "
+            f"is right on {alone[0]} images and {second} alone on {alone[1]}; before correction for the number of pairs, "
+            f"McNemar's exact test gives p = {mcnemar_p(correct[first], correct[second]):.2g}.")

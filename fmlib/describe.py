@@ -1,0 +1,89 @@
+"""Tables and sentences about one model, for its notebook."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import TypeAdapter
+from torch import nn
+
+from fmlib.models.base import Classifier
+from fmlib.models.neural import TorchClassifier
+from fmlib.results import Result
+
+LAYER_NAMES = {
+    nn.Linear: "dense", nn.Conv2d: "convolution", nn.BatchNorm1d: "batch normalisation", nn.BatchNorm2d: "batch normalisation",
+    nn.MaxPool2d: "max pool", nn.AdaptiveMaxPool2d: "global max pool", nn.Dropout: "dropout", nn.Flatten: "flatten",
+}  # fmt: skip
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def parameter_table(classifier: Classifier) -> pd.DataFrame:
+    """The classifier's settings, defaults included, a row each: columns setting and value, as text."""
+    if isinstance(classifier, TorchClassifier):
+        values = _flat(classifier.network.model_dump(exclude={"recipe"})) | _flat(classifier.recipe.model_dump())
+    else:
+        values = _flat(TypeAdapter(type(classifier)).dump_python(classifier))
+    rows = [(key.removeprefix("augmentation.").replace("_", " "), _text(value)) for key, value in values.items()]
+    return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+@torch.inference_mode()
+def network_table(classifier: TorchClassifier) -> pd.DataFrame:
+    """The fitted network's layers in the order of a forward pass: columns layer, output (channels x H x W), weights."""
+    rows: list[tuple[str, str, int]] = []
+    network = classifier.network_.eval()
+
+    def note(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        name = next((text for kind, text in LAYER_NAMES.items() if isinstance(layer, kind)), type(layer).__name__)
+        count = sum(parameter.numel() for parameter in layer.parameters())
+        rows.append((name, " × ".join(map(str, output.shape[1:])), count))  # noqa: RUF001 - a multiplication sign is meant
+
+    leaves = [layer for layer in network.modules() if not list(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in leaves]
+    classifier.predict_proba(torch.zeros(1, *classifier.image_shape_, dtype=torch.uint8).numpy())
+    for hook in hooks:
+        hook.remove()
+    half = len(rows) // 2 if classifier.recipe.flip_averaging else len(rows)  # the mirror image passes the same layers
+    return pd.DataFrame(rows[:half], columns=["layer", "output", "weights"])
+
+
+def class_report(result: Result) -> pd.DataFrame:
+    """Precision, recall, F1 and number of test images of each class, and their mean over classes."""
+    table = pd.DataFrame([score.model_dump() for score in result.classes])
+    table.columns = ["class", "precision", "recall", "F1", "images"]
+    mean = {"class": "mean"} | table[["precision", "recall", "F1"]].mean().to_dict() | {"images": table["images"].sum()}
+    return pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
+
+
+def training_sentence(result: Result) -> str:
+    """How long the fit took and what memory it needed, in words."""
+    vram = "" if result.peak_vram_mb is None else f" and {result.peak_vram_mb:,.0f} MB of GPU memory"
+    wall = result.fit_wall_seconds
+    rest = f"; with validation and calibration the whole fit took {wall:.1f} s" if wall > result.train_seconds * 1.02 else ""
+    return (f"Training took {result.train_seconds:.1f} s on {result.environment.machine_id}{rest}. It needed "
+            f"{result.memory_mb:,.0f} MB of memory beyond what the process held before{vram}.")
+
+
+def test_sentence(result: Result) -> str:
+    """Accuracy, log loss, the speed of prediction and the worst class, in words."""
+    worst = min(result.classes, key=lambda score: score.f1)
+    return (f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified rightly, at a log loss of "
+            f"{result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one alone {result.latency_ms_p50:.2f} ms "
+            f"(median). By F1 the hardest class is {worst.name} ({worst.f1:.3f}).")

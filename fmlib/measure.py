@@ -1,0 +1,165 @@
+"""Measure time, memory, parameters and operations, and describe the machine that they were measured on."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from numpy.typing import NDArray
+
+from fmlib.data import PROJECT_ROOT, ImageData, Images, Labels
+from fmlib.models.base import Classifier
+from fmlib.training import Stopwatch, default_device
+
+PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
+MB = 2**20
+
+
+# --- Memory --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class MemoryUse:
+    """The process's memory around a piece of work, in MiB; ``peak_vram_mb`` is None without CUDA."""
+
+    rss_baseline_mb: float
+    peak_rss_mb: float = 0.0
+    peak_vram_mb: float | None = None
+
+
+def rss_mb() -> float:
+    """The process's resident memory now, in MiB."""
+    return psutil.Process().memory_info().rss / MB
+
+
+def _reset_peak() -> bool:
+    """Ask Linux to count the peak anew (proc(5), clear_refs); False elsewhere."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
+def _peak_rss_mb(was_reset: bool) -> float:
+    if was_reset:
+        status = Path("/proc/self/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
+
+
+@contextmanager
+def memory_use() -> Iterator[MemoryUse]:
+    """Yield a MemoryUse whose peaks are those of the block, filled in when it ends."""
+    use = MemoryUse(rss_mb())
+    was_reset = _reset_peak()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    yield use
+    use.peak_rss_mb = max(_peak_rss_mb(was_reset), use.rss_baseline_mb)
+    if torch.cuda.is_available():
+        use.peak_vram_mb = torch.cuda.max_memory_allocated() / MB
+
+
+# --- One model, measured --------------------------------------------------------------------------------
+
+
+def latency_ms(predict: Callable[[Images], object], images: Images, repeats: int = 100) -> tuple[float, float]:
+    """Median and 95th percentile of the milliseconds that ``predict`` takes for one image, over ``repeats`` images."""
+    seconds = []
+    for i in range(repeats + 5):
+        start = time.perf_counter()
+        predict(images[i % len(images)][None])
+        seconds.append(time.perf_counter() - start)
+    p50, p95 = np.percentile(seconds[5:], [50, 95]) * 1000  # the first few are a warm-up
+    return float(p50), float(p95)
+
+
+def expected_calibration_error(proba: NDArray[np.floating], labels: Labels, bins: int = 15) -> float:
+    """How far confidence and accuracy lie apart, on average over images grouped in ``bins`` equal steps of confidence.
+
+    ``proba`` (n, classes), ``labels`` (n,); Naeini et al. 2015, Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
+    """
+    confidence, correct = proba.max(1).astype(np.float64), proba.argmax(1) == labels
+    group = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(group, weights=confidence - correct, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What one fit and one pass over the test images gave: class probabilities float32 (n, classes), seconds, MiB."""
+
+    proba: NDArray[np.float32]
+    validation_proba: NDArray[np.float32]
+    train_seconds: float
+    fit_wall_seconds: float
+    predict_seconds: float
+    latency_ms_p50: float
+    latency_ms_p95: float
+    memory: MemoryUse
+
+
+def measure(classifier: Classifier, data: ImageData) -> Measurement:
+    """Fit a classifier on the training images and predict the test images, once, with everything measured."""
+    wall, prediction = Stopwatch(default_device()), Stopwatch(default_device())
+    with memory_use() as memory, wall:
+        classifier.fit(*data.train, data.validation)
+    validation_proba = classifier.predict_proba(data.validation_images)  # also the warm-up of what is timed next
+    p50, p95 = latency_ms(classifier.predict_proba, data.validation_images)
+    with prediction:
+        proba = classifier.predict_proba(data.test_images)
+    return Measurement(
+        proba, validation_proba, classifier.train_seconds_, wall.seconds, prediction.seconds, p50, p95, memory
+    )
+
+
+# --- The machine -----------------------------------------------------------------------------------------------------------
+
+
+def processor_name() -> str:
+    """The processor's marketing name, as well as the system tells it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def describe_machine(device: torch.device) -> dict[str, object]:
+    """The fields of ``results.Environment``: device, processor, cores this process may use, memory, versions."""
+    affinity = getattr(psutil.Process(), "cpu_affinity", None)
+    return {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
+        "processor": processor_name(),
+        "cores": len(affinity()) if affinity else psutil.cpu_count() or 1,
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "platform": platform.platform(terse=True),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The project's commit and whether tracked files differ from it; (None, None) outside a git checkout."""
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+    except (OSError, subprocess.CalledProcessError):
+        return None, None

@@ -1,0 +1,207 @@
+"""Decision tree, random forest, SVM and gradient boosting, on pixels or on HOG features."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.decomposition import PCA
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+from xgboost import XGBClassifier
+
+from fmlib.data import NUM_CLASSES, Images, Labels, check_images, check_labelled
+from fmlib.models.base import Predictor
+from fmlib.training import Stopwatch, default_device
+
+Features = NDArray[np.float32]
+
+
+def hog(images: Images, cell_size: int = 4, orientations: int = 9, batch_size: int = 2000) -> Features:
+    """Histograms of oriented gradients of images uint8 (n, H, W): float32 (n, features).
+
+    Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177: square-root gamma, unsigned gradients with votes shared
+    between neighbouring orientations, square cells, overlapping blocks of 2 x 2 cells, clipped L2 norm.
+    """
+    batches = torch.from_numpy(np.ascontiguousarray(images)).split(batch_size)
+    return torch.cat([_hog_batch(batch, cell_size, orientations) for batch in batches]).numpy()
+
+
+def _hog_batch(images: torch.Tensor, cell_size: int, orientations: int) -> torch.Tensor:
+    x = (images.float() / 255).sqrt()
+    dx = F.pad(x[:, :, 2:] - x[:, :, :-2], (1, 1))
+    dy = F.pad(x[:, 2:] - x[:, :-2], (0, 0, 1, 1))
+    magnitude, angle = torch.hypot(dx, dy), torch.atan2(dy, dx) % torch.pi / torch.pi * orientations
+    lower = angle.floor()
+    share, lower = angle - lower, lower.long()
+    votes = x.new_zeros(len(x), orientations, *x.shape[1:])
+    for bins, weight in ((lower, 1 - share), (lower + 1, share)):
+        votes.scatter_add_(1, bins[:, None] % orientations, (magnitude * weight)[:, None])
+    blocks = F.unfold(F.avg_pool2d(votes, cell_size), kernel_size=2).transpose(1, 2)
+    clipped = F.normalize(blocks, dim=2).clamp(max=0.2)
+    return F.normalize(clipped, dim=2).flatten(1)
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class Classical(Predictor):
+    """What the four share: features of raw images in, an estimator of scikit-learn's kind behind."""
+
+    features: Literal["pixels", "hog"] = "pixels"
+    seed: int = 9
+
+    def fit(self, images: Images, labels: Labels, validation: tuple[Images, Labels]) -> Self:
+        images, labels = check_labelled(images, labels)
+        validation = check_labelled(*validation, name="validation")
+        self.history_, watch = [], Stopwatch()
+        with watch:
+            self.estimator_ = self._fit(self._features(images), labels)
+        self.train_seconds_ = watch.seconds
+        self._calibrate(*validation)
+        self.flops_ = self._flops(self._features(validation[0][:500]))
+        return self
+
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        proba = self.estimator_.predict_proba(self._features(check_images(images)))
+        full = np.zeros((len(proba), NUM_CLASSES), np.float32)
+        full[:, self.estimator_.classes_] = proba  # a class that training never saw gets probability 0
+        return full
+
+    def flops_per_image(self) -> float:
+        """Operations of one prediction; of trees, the comparisons along the paths."""
+        return self.flops_
+
+    def _features(self, images: Images) -> Features:
+        return hog(images) if self.features == "hog" else images.reshape(len(images), -1).astype(np.float32) / 255
+
+    def _fit(self, features: Features, labels: Labels) -> Any:
+        raise NotImplementedError
+
+    def _calibrate(self, images: Images, labels: Labels) -> None:
+        """Turn scores into probabilities, for estimators that have none of their own."""
+
+    def _flops(self, features: Features) -> float:
+        raise NotImplementedError
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class DecisionTree(Classical):
+    """One CART tree (Breiman et al. 1984), https://scikit-learn.org/stable/modules/tree.html."""
+
+    criterion: Literal["gini", "entropy"] = "gini"
+    max_depth: PositiveInt | None = None
+    min_samples_leaf: PositiveInt = 1
+    max_features: PositiveFloat | Literal["sqrt", "log2"] | None = None
+
+    def _fit(self, features: Features, labels: Labels) -> DecisionTreeClassifier:
+        return DecisionTreeClassifier(
+            criterion=self.criterion, max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features, random_state=self.seed,
+        ).fit(features, labels)  # fmt: skip
+
+    def parameter_count(self) -> int:
+        """Nodes of the tree."""
+        return self.estimator_.tree_.node_count
+
+    def _flops(self, features: Features) -> float:
+        return float(self.estimator_.decision_path(features).sum() / len(features))
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class RandomForest(Classical):
+    """Trees on bootstrap samples and random subsets of features (Breiman 2001, https://doi.org/10.1023/A:1010933404324)."""
+
+    n_estimators: PositiveInt = 100
+    criterion: Literal["gini", "entropy"] = "gini"
+    max_depth: PositiveInt | None = None
+    min_samples_leaf: PositiveInt = 1
+    max_features: PositiveFloat | Literal["sqrt", "log2"] | None = "sqrt"
+    bootstrap: bool = True
+
+    def _fit(self, features: Features, labels: Labels) -> RandomForestClassifier:
+        return RandomForestClassifier(
+            self.n_estimators, criterion=self.criterion, max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf,
+            max_features=self.max_features, bootstrap=self.bootstrap, n_jobs=-1, random_state=self.seed,
+        ).fit(features, labels)  # fmt: skip
+
+    def parameter_count(self) -> int:
+        """Nodes of all trees."""
+        return sum(tree.tree_.node_count for tree in self.estimator_.estimators_)
+
+    def _flops(self, features: Features) -> float:
+        return float(self.estimator_.decision_path(features)[0].sum() / len(features))
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class SVM(Classical):
+    """An RBF support-vector machine on principal components (Cortes and Vapnik 1995, https://doi.org/10.1007/BF00994018).
+
+    ``gamma``: the kernel's width, in multiples of 1 / (components * variance), scikit-learn's "scale".
+    """
+
+    C: PositiveFloat = 10.0
+    gamma: PositiveFloat = 1.0
+    components: PositiveInt | None = 80
+
+    def _fit(self, features: Features, labels: Labels) -> Pipeline:
+        reduce = PCA(self.components, svd_solver="covariance_eigh") if self.components else FunctionTransformer()
+        reduced = reduce.fit_transform(features)
+        gamma = self.gamma / (reduced.shape[1] * float(reduced.var()))
+        return make_pipeline(reduce, SVC(C=self.C, gamma=gamma, cache_size=1000).fit(reduced, labels))
+
+    def _calibrate(self, images: Images, labels: Labels) -> None:
+        """Scores become probabilities by one temperature, fitted on validation images (Guo et al. 2017)."""
+        self.pipeline_ = self.estimator_
+        frozen = FrozenEstimator(self.estimator_)
+        self.estimator_ = CalibratedClassifierCV(frozen, method="temperature").fit(self._features(images), labels)
+
+    def parameter_count(self) -> int:
+        """Coordinates and weights of the support vectors, and the principal axes."""
+        svc = self.pipeline_[-1]
+        return int(svc.support_vectors_.size + svc.dual_coef_.size + self._axes())
+
+    def _flops(self, features: Features) -> float:
+        svc = self.pipeline_[-1]
+        return float(2 * self._axes() + 3 * svc.support_vectors_.size + 2 * svc.dual_coef_.size)
+
+    def _axes(self) -> int:
+        return getattr(self.pipeline_[0], "components_", np.empty(0)).size
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class XGBoost(Classical):
+    """Gradient-boosted trees by histograms (Chen and Guestrin 2016, https://doi.org/10.1145/2939672.2939785)."""
+
+    n_estimators: PositiveInt = 100
+    learning_rate: float = Field(default=0.3, gt=0, le=1)
+    max_depth: PositiveInt = 6
+    max_bin: int = Field(default=256, ge=2)
+    min_child_weight: float = Field(default=1.0, ge=0)
+    subsample: float = Field(default=1.0, gt=0, le=1)
+    colsample_bytree: float = Field(default=1.0, gt=0, le=1)
+    colsample_bynode: float = Field(default=1.0, gt=0, le=1)
+    reg_lambda: float = Field(default=1.0, ge=0)
+
+    def _fit(self, features: Features, labels: Labels) -> XGBClassifier:
+        return XGBClassifier(
+            n_estimators=self.n_estimators, learning_rate=self.learning_rate, max_depth=self.max_depth, max_bin=self.max_bin,
+            min_child_weight=self.min_child_weight, subsample=self.subsample, colsample_bytree=self.colsample_bytree,
+            colsample_bynode=self.colsample_bynode, reg_lambda=self.reg_lambda, tree_method="hist",
+            device=default_device().type, random_state=self.seed,
+        ).fit(features, labels)  # fmt: skip
+
+    def parameter_count(self) -> int:
+        """Nodes of all trees."""
+        return len(self.estimator_.get_booster().trees_to_dataframe())
+
+    def _flops(self, features: Features) -> float:
+        return float(self.n_estimators * NUM_CLASSES * self.max_depth)  # at most: some leaves lie higher

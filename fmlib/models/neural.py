@@ -1,0 +1,74 @@
+"""One classifier for every network: it builds the network, and trains it by the template."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from fmlib.data import Images, Labels, check_images, check_labelled
+from fmlib.models.base import Predictor
+from fmlib.training import Recipe, Template, default_device, seed_everything
+from fmlib.transforms import pixel_statistics, to_network
+
+
+class NetworkSpec(BaseModel):
+    """Describes a network; ``build`` makes a new one, with random weights from torch's global generator."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def build(self, examples: Tensor) -> nn.Module:
+        """A network for inputs like ``examples``, float32 (n, 1, H, W): some training images after the eval transform."""
+        raise NotImplementedError
+
+
+class TorchClassifier(Predictor):
+    """A network with its recipe, as a classifier; see ``models.base.Classifier`` for the contract."""
+
+    def __init__(self, network: NetworkSpec, recipe: Recipe, seed: int = 9, device: str | None = None) -> None:
+        self.network, self.recipe, self.seed, self.device = network, recipe, seed, device
+
+    def fit(self, images: Images, labels: Labels, validation: tuple[Images, Labels]) -> Self:
+        images, labels = check_labelled(images, labels)
+        validation = check_labelled(*validation, name="validation")
+        seed_everything(self.seed)
+        self.image_shape_ = images.shape[1:]
+        self.device_ = torch.device(self.device) if self.device else default_device()
+        train_images, train_labels, *held_out = (
+            torch.from_numpy(np.ascontiguousarray(array)).to(self.device_) for array in (images, labels, *validation)
+        )
+        self.mean_, self.std_ = pixel_statistics(train_images) if self.recipe.scaling == "standard" else (0.0, 255.0)
+        self.history_, self.train_seconds_ = [], 0.0
+        examples = to_network(train_images[:5000], self.mean_, self.std_, self.recipe.image_size)
+        self.network_ = self.network.build(examples)
+        self._train(train_images, train_labels, (held_out[0], held_out[1]))
+        return self
+
+    def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
+        """The stages of training, of which most networks have one."""
+        template = self._template(self.recipe).train(images, labels, validation)
+        self.history_, self.train_seconds_ = template.history, template.train_seconds
+
+    def _template(self, recipe: Recipe, stage: str = "train") -> Template:
+        return Template(self.network_, recipe, self.mean_, self.std_, self.device_, self.seed, stage)
+
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        tensor = torch.from_numpy(np.ascontiguousarray(check_images(images))).to(self.device_)
+        return self._template(self.recipe).test(tensor).cpu().numpy()
+
+    def parameter_count(self) -> int:
+        """Weights of the network, fixed ones included."""
+        return sum(parameter.numel() for parameter in self.network_.parameters())
+
+    def flops_per_image(self) -> float:
+        """Operations of one prediction, two a multiply-add, in convolutions and matrix products."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        example = torch.zeros(1, *self.image_shape_, dtype=torch.uint8, device=self.device_)
+        with FlopCounterMode(display=False) as counter:
+            self._template(self.recipe).test(example)
+        return float(counter.get_total_flops())

@@ -1,0 +1,115 @@
+"""The schema of ``params/<profile>.yaml``: which models run, with which parameters, on which data.
+
+Everything that cannot work is refused before anything runs, with file, key, value and the nearest valid key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from fmlib.data import PROJECT_ROOT, DatasetName
+from fmlib.models.registry import ParameterError, build, entry, explain, validate
+
+PARAMS_DIR = PROJECT_ROOT / "params"
+
+
+class ProfileError(ValueError):
+    """A profile that cannot be used."""
+
+
+class Profile(BaseModel):
+    """One profile. ``validation_fraction`` of the training images is held out, the same ones for every model and seed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    description: str
+    dataset: DatasetName = "full"
+    validation_fraction: float = Field(default=0.1, gt=0, lt=1)
+    seeds: list[NonNegativeInt] = Field(default=[9], min_length=1)
+    needs_cuda: bool = False
+    models: dict[str, dict[str, Any]] = Field(min_length=1)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with one seed: plain parameters in, plain files out."""
+
+    profile: str
+    dataset: DatasetName
+    validation_fraction: float
+    model: str
+    seed: int
+    parameters: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}-seed-{self.seed}"
+
+    @property
+    def notebook(self) -> str:
+        return entry(self.model).family
+
+    @property
+    def display_name(self) -> str:
+        return entry(self.model).display_name
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """PyYAML silently keeps the last of two equal keys; a profile that names a model twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.MarkedYAMLError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep=deep)
+
+
+def available_profiles(folder: Path = PARAMS_DIR) -> list[str]:
+    """Names of the profiles in ``folder``."""
+    return sorted(path.stem for path in folder.glob("*.yaml"))
+
+
+def load_profile(name: str, folder: Path = PARAMS_DIR) -> Profile:
+    """Read and check one profile; raises ProfileError."""
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        raise ProfileError(f"no profile {name!r} in {folder}; there are {', '.join(available_profiles(folder))}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+        if not isinstance(content, dict):
+            raise ProfileError(f"{path}: wanted keys and values, got {type(content).__name__}")
+        profile = validate(Profile, {"name": name} | content)
+        for model, parameters in profile.models.items():
+            _check_model(model, parameters)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        raise ProfileError(f"{path}: {explain(error, Profile, content)}") from error
+    except ParameterError as error:
+        raise ProfileError(f"{path}: {error}") from error
+    return profile
+
+
+def _check_model(model: str, parameters: Mapping[str, Any]) -> None:
+    try:
+        build(model, parameters)
+    except ParameterError as error:
+        key = "models" if error.key == "model" else ".".join(filter(None, ("models", model, error.key)))
+        raise ParameterError(key, error.value, error.problem) from error
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """The profile's jobs: all models with the first seed, then with the next, in the profile's order of models."""
+    return [
+        Job(profile.name, profile.dataset, profile.validation_fraction, model, seed, parameters)
+        for seed in profile.seeds
+        for model, parameters in profile.models.items()
+    ]

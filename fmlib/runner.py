@@ -1,0 +1,287 @@
+"""Which jobs are stale; run each in a kernel of its own; put its outcome in place atomically."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jupytext
+import nbformat
+import papermill
+from nbclient.exceptions import DeadKernelError
+from nbformat import NotebookNode
+from papermill.exceptions import PapermillExecutionError
+
+from fmlib import results
+from fmlib.data import PROJECT_ROOT, get_data
+from fmlib.measure import PACKAGES
+from fmlib.profiles import Job, Profile, jobs
+
+NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
+BUILD_DIR = PROJECT_ROOT / "build"
+STUDY_TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
+DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
+# what these modules do cannot change what a job measures or shows
+LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One execution of one notebook: a model's job, or a notebook without a model. ``inputs`` is hashed for staleness."""
+
+    name: str
+    notebook: str
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    job: Job | None = None
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True, default=str).encode()).hexdigest()
+
+
+@dataclass
+class Failure:
+    """A task that failed, with its reason in a few lines."""
+
+    task: Task
+    reason: str
+
+
+@dataclass
+class Outcome:
+    """What a run of a profile left: tasks with their executed notebooks, in the order of the run, and what failed."""
+
+    profile: Profile
+    folder: Path
+    executed: list[tuple[Task, Path]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+# --- Staleness ---------------------------------------------------------------------------------------------------------------
+
+
+def code_sha256(folder: Path = Path(__file__).parent) -> str:
+    """SHA-256 of the library's code that can change what a job measures or shows; comments and docstrings do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        if path.relative_to(folder).parts[0] not in LATER_MODULES:
+            digest.update(f"{path.relative_to(folder)}\n{_without_docstrings(path)}".encode())
+    return digest.hexdigest()
+
+
+def _without_docstrings(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0].value.value = ""
+    return ast.dump(tree)
+
+
+def _inputs(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    source = (NOTEBOOKS_DIR / f"{notebook}.py").read_bytes()
+    return {
+        "code": code_sha256(), "notebook": hashlib.sha256(source).hexdigest(), "parameters": dict(parameters),
+        "versions": {name: version(name) for name in PACKAGES}, "device": results.default_device().type,
+    }  # fmt: skip
+
+
+def is_fresh(task: Task, folder: Path) -> bool:
+    """Whether the task's notebook was executed with just these inputs, and its result, if it has one, is whole."""
+    path = notebook_path(task, folder)
+    try:
+        if nbformat.read(path, as_version=4).metadata["fmlib"]["sha256"] != task.sha256:
+            return False
+        if task.job:
+            record = results.load(results.record_folder(folder / "results", task.job.model, task.job.seed))
+            return record.result.job_sha256 == task.sha256
+    except (OSError, KeyError, ValueError):  # absent, half-written by hand, or not a notebook at all
+        return False
+    return True
+
+
+# --- Tasks of a profile --------------------------------------------------------------------------------------------------------
+
+
+def notebook_path(task: Task, folder: Path) -> Path:
+    return folder / "notebooks" / f"{task.name}.ipynb"
+
+
+def dataset_task(profile: Profile) -> Task:
+    parameters = {"dataset": profile.dataset, "validation_fraction": profile.validation_fraction}
+    return Task(DATASET_NOTEBOOK, DATASET_NOTEBOOK, parameters, _inputs(DATASET_NOTEBOOK, parameters))
+
+
+def model_task(job: Job, folder: Path) -> Task:
+    plain = asdict(job)
+    inputs = _inputs(job.notebook, plain)
+    for path in sorted(STUDY_TABLES_DIR.glob(f"{job.model}-*.csv")):  # the notebook shows them
+        inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    task = Task(job.name, job.notebook, plain, inputs, job)
+    return Task(job.name, job.notebook, plain | {"results_dir": str(folder / "results"), "job_sha256": task.sha256}, inputs, job)
+
+
+def comparison_task(profile: Profile, folder: Path, missing: list[str]) -> Task:
+    parameters = {
+        "profile": profile.name, "dataset": profile.dataset, "results_dir": str(folder / "results"), "missing": missing,
+    }  # fmt: skip
+    inputs = _inputs(COMPARISON_NOTEBOOK, parameters)
+    for path in sorted((folder / "results").glob(f"*/*/{results.RESULT_FILE}")):
+        inputs[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    library = sorted((PROJECT_ROOT / "fmlib").glob("compare*")) + sorted((PROJECT_ROOT / "fmlib" / "compare").glob("*.py"))
+    inputs["compare"] = [_without_docstrings(path) for path in library if path.is_file()]
+    return Task(COMPARISON_NOTEBOOK, COMPARISON_NOTEBOOK, parameters, inputs)
+
+
+# --- Execution -----------------------------------------------------------------------------------------------------------------
+
+
+def run_profile(profile: Profile, say: Callable[[str], None] = print, build_dir: Path = BUILD_DIR) -> Outcome:
+    """Run all stale tasks of a profile, one after another; a failed one leaves the others running."""
+    folder = build_dir / profile.name
+    if profile.dataset == "full":
+        get_data(say=say)
+    _forget_what_left_the_profile(profile, folder)
+    outcome = Outcome(profile, folder)
+    tasks = [dataset_task(profile), *(model_task(job, folder) for job in jobs(profile))]
+    started, count = time.monotonic(), len(tasks) + 1
+    for number, task in enumerate(tasks, start=1):
+        _run_or_keep(task, outcome, say, f"[{number}/{count} {_clock(started)}]")
+    missing = [failure.task.job.display_name for failure in outcome.failures if failure.task.job]
+    _run_or_keep(comparison_task(profile, folder, missing), outcome, say, f"[{count}/{count} {_clock(started)}]")
+    return outcome
+
+
+def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefix: str) -> None:
+    if is_fresh(task, outcome.folder):
+        say(f"{prefix} {task.name}: up to date")
+    else:
+        say(f"{prefix} {task.name}: running {task.notebook}")
+        started = time.monotonic()
+        try:
+            execute(task, outcome.folder)
+        except Exception as error:  # one job's fault, whatever it is, must not stop the others
+            reason = explain(error)
+            outcome.failures.append(Failure(task, reason))
+            say(f"{prefix} {task.name}: FAILED after {_clock(started)}\n{_indent(reason)}")
+            return
+        say(f"{prefix} {task.name}: done in {_clock(started)}")
+    outcome.executed.append((task, notebook_path(task, outcome.folder)))
+
+
+def execute(task: Task, folder: Path) -> Path:
+    """Run a task's notebook in a kernel of its own; the executed notebook is moved in place only when all went well.
+
+    On failure the partial notebook goes to ``failed/``, the task's old outcome is gone, and the exception is raised.
+    """
+    target, failed = notebook_path(task, folder), folder / "failed" / f"{task.name}.ipynb"
+    _remove_outcome(task, folder)
+    failed.unlink(missing_ok=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".running-") as scratch, _environment(FMLIB_PROGRESS="lines"):
+        output = Path(scratch) / target.name
+        try:
+            executed = papermill.execute_notebook(
+                _source(task), str(output), dict(task.parameters), kernel_name="python3", progress_bar=False,
+                cwd=str(NOTEBOOKS_DIR), log_output=False,
+            )  # fmt: skip
+            _check_outcome(task, folder)
+        except BaseException:
+            _remove_outcome(task, folder)
+            if output.is_file():
+                failed.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(output, failed)
+            raise
+        executed.metadata["fmlib"] = _metadata(task)
+        nbformat.write(executed, output)
+        os.replace(output, target)
+    return target
+
+
+def _source(task: Task) -> NotebookNode:
+    """The notebook's source as a notebook object; refuses parameters that its parameters cell does not have."""
+    path = NOTEBOOKS_DIR / f"{task.notebook}.py"
+    notebook = jupytext.read(path)
+    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    known = {node.target.id for node in ast.walk(ast.parse("\n".join(cells))) if isinstance(node, ast.AnnAssign)}
+    unknown = sorted(set(task.parameters) - known)
+    if len(cells) != 1 or unknown:
+        raise ValueError(f"{path.name}: its parameters cell knows {sorted(known)}, not {unknown}")
+    return notebook
+
+
+def _check_outcome(task: Task, folder: Path) -> None:
+    if task.job:
+        record = results.load(results.record_folder(folder / "results", task.job.model, task.job.seed))
+        if record.result.job_sha256 != task.sha256:
+            raise results.ResultError(f"{task.name}: the notebook ended but its result is not of this run")
+
+
+def _metadata(task: Task) -> dict[str, Any]:
+    job = task.job
+    return {
+        "notebook": task.notebook, "sha256": task.sha256, "model": job and job.model, "seed": job and job.seed,
+        "display_name": job and job.display_name, "family": job and job.notebook,
+    }  # fmt: skip
+
+
+def _remove_outcome(task: Task, folder: Path) -> None:
+    notebook_path(task, folder).unlink(missing_ok=True)
+    if task.job:
+        shutil.rmtree(results.record_folder(folder / "results", task.job.model, task.job.seed), ignore_errors=True)
+
+
+def _forget_what_left_the_profile(profile: Profile, folder: Path) -> None:
+    """Outcomes of models and seeds that the profile no longer names would otherwise stay in the comparison."""
+    wanted = {(job.model, f"seed-{job.seed}") for job in jobs(profile)}
+    for record in (folder / "results").glob("*/seed-*"):
+        if (record.parent.name, record.name) not in wanted:
+            shutil.rmtree(record)
+            (folder / "notebooks" / f"{record.parent.name}-{record.name}.ipynb").unlink(missing_ok=True)
+
+
+@contextmanager
+def _environment(**variables: str) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+# --- Words for the terminal ------------------------------------------------------------------------------------------------------
+
+
+def explain(error: BaseException) -> str:
+    """An error in a few readable lines: of a cell, its error and the line that raised it."""
+    if isinstance(error, PapermillExecutionError):
+        plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        arrow = next((line.strip() for line in plain.splitlines() if re.match(r"-+> *\d", line.strip())), "")
+        return "\n".join(filter(None, (f"cell {error.exec_count}: {error.ename}: {error.evalue}", arrow)))
+    if isinstance(error, DeadKernelError):
+        return "the kernel died (killed, or out of memory)"
+    return f"{type(error).__name__}: {error}"
+
+
+def _clock(since: float) -> str:
+    seconds = int(time.monotonic() - since)
+    return f"{seconds // 60}:{seconds % 60:02d}"
+
+
+def _indent(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())

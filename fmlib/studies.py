@@ -1,0 +1,138 @@
+"""Searches and ablations: variants of a model's parameters, each judged on the validation images.
+
+A study is ``params/studies/<model>-search.yaml`` or ``<model>-ablation.yaml``; its table ``docs/studies/<same name>.csv`` is
+kept with the project, so that a report shows it without running it. The test images have no part in it.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+from sklearn.metrics import log_loss
+
+from fmlib import plots
+from fmlib.data import NUM_CLASSES, PROJECT_ROOT, ImageData, load_data
+from fmlib.measure import describe_machine
+from fmlib.models.registry import build, validate
+from fmlib.profiles import load_profile
+from fmlib.report import show_figure, show_table
+from fmlib.training import default_device
+
+STUDIES_DIR = PROJECT_ROOT / "params" / "studies"
+TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
+
+
+class Study(BaseModel):
+    """``base``: parameters of the model, or None for those in the cpu profile; ``common``: changes to it that all variants share
+    (a smaller budget, say); ``variants``: name -> its own changes, keys with dots between levels."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    description: str
+    model: str
+    seed: int = 9
+    base: dict[str, Any] | None = None
+    common: dict[str, Any] = {}
+    variants: dict[str, dict[str, Any]] = Field(min_length=1)
+
+    def parameters(self, variant: str) -> dict[str, Any]:
+        """The model's parameters under that variant."""
+        base = load_profile("cpu").models[self.model] if self.base is None else self.base
+        return changed(changed(base, self.common), self.variants[variant])
+
+
+def load_study(name: str, folder: Path = STUDIES_DIR) -> Study:
+    """Read and check one study; every variant must be something that its model accepts."""
+    study = validate(Study, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
+    for variant in study.variants:
+        build(study.model, study.parameters(variant))
+    return study
+
+
+def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``."""
+    parameters = copy.deepcopy(base)
+    for key, value in change.items():
+        *parents, last = key.split(".")
+        place = parameters
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return parameters
+
+
+def run_study(name: str, data: ImageData | None = None, say: Callable[[str], None] = print) -> pd.DataFrame:
+    """Fit every variant on the training images and judge it on the validation images; the table grows on disk as it runs.
+
+    Variants whose parameters already stand in the table are kept.
+    """
+    study, path = load_study(name), TABLES_DIR / f"{name}.csv"
+    data = data or load_data("full")
+    known = pd.read_csv(path).set_index("parameters") if path.is_file() else pd.DataFrame()
+    rows = []
+    for variant in study.variants:
+        parameters = study.parameters(variant)
+        key = json.dumps(parameters, sort_keys=True)
+        row = known.loc[key].to_dict() if key in known.index else _judge(study, parameters, data)
+        rows.append({"variant": variant} | {k: v for k, v in row.items() if k != "variant"} | {"parameters": key})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+        say(f"{name}: {variant}: accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s")
+    return pd.DataFrame(rows)
+
+
+def _judge(study: Study, parameters: dict[str, Any], data: ImageData) -> dict[str, Any]:
+    classifier = build(study.model, parameters, study.seed)
+    classifier.fit(*data.train, data.validation)
+    proba = classifier.predict_proba(data.validation_images).astype(float)
+    return {
+        "accuracy": round(float((proba.argmax(1) == data.validation_labels).mean()), 4),
+        "log_loss": round(float(log_loss(data.validation_labels, proba, labels=range(NUM_CLASSES))), 4),
+        "train_seconds": round(classifier.train_seconds_, 1),
+        "machine": f"{describe_machine(default_device())['device_name']}",
+    }
+
+
+# --- In a notebook -----------------------------------------------------------------------------------------------------------
+
+
+def show_search(model: str) -> None:
+    """Show what was tried for a model and what it gave, from the kept table; say so if there is none."""
+    _show(model, "search", "what was tried, in order, and what it gave on the validation images")
+
+
+def show_ablation(model: str) -> None:
+    """Show the model's ablation, table and bars, from the kept table; say so if there is none."""
+    table = _show(model, "ablation", "the recipe with one ingredient left out at a time, on the validation images")
+    if table is not None:
+        show_figure(plots.ablation_bars(table), "What each ingredient of the recipe is worth.", f"{model}-ablation-bars")
+
+
+def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
+    from IPython.display import Markdown, display
+
+    path = TABLES_DIR / f"{model}-{kind}.csv"
+    if not path.is_file():
+        display(Markdown(f"No {kind} is kept for this model; `python -m fmlib study {model}-{kind}` would make one."))
+        return None
+    study, table = load_study(f"{model}-{kind}"), pd.read_csv(path)
+    display(Markdown(study.description))
+    shown = table.rename(columns={"log_loss": "log loss", "train_seconds": "training (s)"})
+    show_table(
+        shown[["variant", "accuracy", "log loss", "training (s)"]],
+        f"{kind.capitalize()}: {what}. Measured on {' and '.join(_unique(table['machine']))}.", f"{model}-{kind}",
+        best={"accuracy": "max", "log loss": "min"},
+        formats={"accuracy": ".4f", "log loss": ".4f", "training (s)": ".1f"},
+    )  # fmt: skip
+    return table
+
+
+def _unique(values: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(values))

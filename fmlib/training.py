@@ -1,0 +1,312 @@
+"""The train/validate/test template: one loop for every network.
+
+A network sees batches float32 (n, 1, H, W) made by ``transforms`` from raw uint8 images that stay on its device as one
+tensor. Training time counts the training steps; validation, and whatever a caller does before, is not in it.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from torch import Generator, Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from fmlib.transforms import Augmentation, to_network
+
+EVAL_BATCH_SIZE = 500
+
+
+class Recipe(BaseModel):
+    """How a network is trained.
+
+    ``schedule``: the learning rate over the whole run, after ``warmup_fraction`` of it spent rising from a fifth of ``lr``:
+    "constant", or falling to zero in a "linear" or "cosine" line. ``bias_lr_factor``: biases and normalisation learn so many
+    times faster, at a weight decay so many times smaller. ``patience``: stop after so many epochs without a lower validation
+    loss, and restore the best weights; None trains all epochs and keeps the last. ``weight_average``: decay a step of an
+    exponential moving average of the weights, which then replaces them. ``flip_averaging``: predict the mean over an image and
+    its mirror image. ``precision``: "bfloat16" runs convolutions and matrix products in it where the processor has it,
+    "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard deviation 1
+    ("standard"), or to [0, 1] ("unit").
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    epochs: PositiveInt = 5
+    batch_size: PositiveInt = 128
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    lr: PositiveFloat = 0.001
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 0.0
+    bias_lr_factor: PositiveFloat = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    patience: PositiveInt | None = None
+    weight_average: float | None = Field(default=None, gt=0, lt=1)
+    flip_averaging: bool = False
+    precision: Literal["float32", "bfloat16"] = "float32"
+    channels_last: bool = False
+    image_size: PositiveInt | None = None
+    scaling: Literal["standard", "unit"] = "standard"
+    augmentation: Augmentation = Augmentation()
+
+
+# --- Device, seeds, clocks -------------------------------------------------------------------------------------------------
+
+
+def default_device() -> torch.device:
+    """CUDA where it is usable, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device computes bfloat16 products natively, and so gains by them."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy, torch and CUDA, and let cuDNN choose only deterministic algorithms."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)  # seeds CUDA too
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait for the device's queued work, so that a clock read next is true."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Stopwatch:
+    """Adds up the seconds spent inside ``with stopwatch:`` blocks; on CUDA it waits for the device at both ends."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self.device, self.seconds = device or torch.device("cpu"), 0.0
+
+    def __enter__(self) -> Stopwatch:
+        synchronize(self.device)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        synchronize(self.device)
+        self.seconds += time.perf_counter() - self._start
+
+
+# --- Progress ----------------------------------------------------------------------------------------------------------------
+
+
+def wants_bars() -> bool:
+    """Bars on a terminal and in JupyterLab; ``FMLIB_PROGRESS=lines``, as the runner sets it, or a pipe gets lines."""
+    wish = os.environ.get("FMLIB_PROGRESS")
+    return wish == "bars" or (wish is None and ("ipykernel" in sys.modules or sys.stderr.isatty()))
+
+
+class Progress:
+    """Tells how training goes: a bar that counts steps, or one line an epoch."""
+
+    def __init__(self, steps: int, epochs: int, stage: str) -> None:
+        self.epochs, self.stage = epochs, stage
+        self.bar = tqdm(total=steps, desc=stage, unit="step", disable=not wants_bars())
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        text = (f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}, "
+                f"accuracy {row['validation_accuracy']:.4f}, {row['train_seconds']:.1f} s, {row['rss_mb']:.0f} MB")
+        if self.bar.disable:
+            print(f"{self.stage} epoch {row['epoch']}/{self.epochs}: {text}", flush=True)
+        else:
+            self.bar.set_postfix_str(text)
+
+
+# --- Optimiser and schedule --------------------------------------------------------------------------------------------------
+
+
+def learning_rate_factor(done: float, recipe: Recipe) -> float:
+    """The schedule: what ``recipe.lr`` is multiplied by when the fraction ``done`` (0 to 1) of all steps is over."""
+    warmup = recipe.warmup_fraction
+    if done < warmup:
+        return 0.2 + 0.8 * done / warmup
+    left = (1 - done) / (1 - warmup)
+    return {"constant": 1.0, "linear": left, "cosine": 0.5 - 0.5 * float(np.cos(np.pi * left))}[recipe.schedule]
+
+
+def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups, weights and (biases, normalisation), with their learning rate and weight decay.
+
+    A network that wants its own groups has a method ``parameter_groups(recipe)``.
+    """
+    own = getattr(network, "parameter_groups", None)
+    if own is not None:
+        return own(recipe)
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    factor = recipe.bias_lr_factor
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay / factor},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimiser over the network's trainable parameters; SGD is Nesterov's wherever it has momentum."""
+    groups = parameter_groups(network, recipe)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](groups, recipe.lr)
+
+
+# --- The template ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Template:
+    """Train, validate and test one network; ``mean`` and ``std`` (grey levels) belong to the eval transform.
+
+    ``history`` gets a row an epoch (the fields of ``results.Epoch``), ``train_seconds`` the time of the training steps.
+    """
+
+    network: nn.Module
+    recipe: Recipe
+    mean: float
+    std: float
+    device: torch.device
+    seed: int
+    stage: str = "train"
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watch = Stopwatch(self.device)
+        self.generator = Generator(self.device).manual_seed(self.seed)
+        self.memory_format = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        self.network.to(self.device, memory_format=self.memory_format)
+
+    @property
+    def train_seconds(self) -> float:
+        return self.watch.seconds
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """The eval transform of raw images (n, H, W), laid out in memory as the recipe says."""
+        batch = to_network(images, self.mean, self.std, self.recipe.image_size)
+        return batch.contiguous(memory_format=self.memory_format)
+
+    def autocast(self) -> torch.autocast:
+        enabled = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    def train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> Template:
+        """Train on raw images uint8 (n, H, W) and labels int64 (n,), both on the device; validate after every epoch.
+
+        Raises FloatingPointError when the loss is no longer a number.
+        """
+        recipe, steps = self.recipe, -(-len(images) // self.recipe.batch_size)
+        optimizer = make_optimizer(self.network, recipe)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(min(step / (steps * recipe.epochs), 1.0), recipe)
+        )
+        average = self._average()
+        progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
+        best = BestWeights(recipe.patience)
+        for epoch in range(1, recipe.epochs + 1):
+            row = {"stage": self.stage, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
+            before = self.train_seconds
+            with self.watch:
+                batches = self._batches(images, labels, steps, epoch)
+                row["train_loss"] = self._train_epoch(batches, optimizer, schedule, average, progress)
+            validated = self.network if average is None else average.module
+            row["validation_loss"], row["validation_accuracy"] = self.validate(*validation, network=validated)
+            row |= {"train_seconds": self.train_seconds - before, "rss_mb": psutil.Process().memory_info().rss / 2**20}
+            self.history.append(row)
+            progress.epoch(row)
+            if best.should_stop(row["validation_loss"], validated):
+                break
+        progress.bar.close()
+        self.network.load_state_dict(best.weights or validated.state_dict())
+        return self
+
+    def _average(self) -> AveragedModel | None:
+        if self.recipe.weight_average is None:
+            return None
+        return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.weight_average), use_buffers=True)
+
+    def _batches(self, images: Tensor, labels: Tensor, steps: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images in random order, augmented, in ``steps`` batches whose sizes differ by one at most."""
+        order = torch.randperm(len(images), generator=self.generator, device=self.device)
+        for index in order.tensor_split(steps):
+            yield self.inputs(self.recipe.augmentation(images[index], self.generator, epoch)), labels[index]
+
+    def _train_epoch(
+        self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LambdaLR, average: AveragedModel | None, progress: Progress,
+    ) -> float:  # fmt: skip
+        self.network.train()
+        total, count = torch.zeros((), device=self.device), 0
+        for batch, labels in batches:
+            with self.autocast():
+                logits = self.network(batch)
+            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            if average is not None:
+                average.update_parameters(self.network)
+            total += loss.detach() * len(labels)
+            count += len(labels)
+            progress.bar.update()
+        mean = (total / count).item()
+        if not np.isfinite(mean):
+            raise FloatingPointError(f"the training loss became {mean}; try a lower lr than {self.recipe.lr}")
+        return mean
+
+    def validate(self, images: Tensor, labels: Tensor, network: nn.Module | None = None) -> tuple[float, float]:
+        """Mean cross-entropy (no label smoothing) and accuracy on images that get the eval transform."""
+        proba = self.test(images, network)
+        loss = F.nll_loss(proba.clamp_min(1e-12).log(), labels)
+        return loss.item(), (proba.argmax(1) == labels).float().mean().item()
+
+    @torch.inference_mode()
+    def test(self, images: Tensor, network: nn.Module | None = None) -> Tensor:
+        """Class probabilities float32 (n, classes) of raw images uint8 (n, H, W); one pass, or two with flip averaging."""
+        network = (network or self.network).eval()
+        return torch.cat([self._proba(network, batch) for batch in images.split(EVAL_BATCH_SIZE)])
+
+    def _proba(self, network: nn.Module, images: Tensor) -> Tensor:
+        inputs = self.inputs(images)
+        views: Sequence[Tensor] = (inputs, inputs.flip(-1)) if self.recipe.flip_averaging else (inputs,)
+        with self.autocast():
+            logits = [network(view) for view in views]
+        return torch.stack([one.float().softmax(1) for one in logits]).mean(0)
+
+
+class BestWeights:
+    """Early stopping: remembers the weights of the lowest validation loss, and says when patience is at its end."""
+
+    def __init__(self, patience: int | None) -> None:
+        self.patience, self.loss, self.waited = patience, float("inf"), 0
+        self.weights: dict[str, Tensor] | None = None
+
+    def should_stop(self, loss: float, network: nn.Module) -> bool:
+        if self.patience is None:
+            return False
+        if loss < self.loss:
+            self.loss, self.waited, self.weights = loss, 0, copy.deepcopy(network.state_dict())
+        else:
+            self.waited += 1
+        return self.waited >= self.patience

@@ -1,0 +1,113 @@
+"""Train and eval transforms, on whole uint8 batches, on the device where the batch lies.
+
+A random transform takes its generator as an argument, so that a run is reproducible from one seed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
+from torch import Generator, Tensor
+
+
+class Augmentation(BaseModel):
+    """What happens to training images, in this order; sizes in pixels of the raw image.
+
+    ``flip``: mirror left to right, each image with probability one half, or every image in every second epoch ("alternate":
+    Jordan 2024, https://arxiv.org/abs/2404.00498). ``crop_padding``: shift by up to so many pixels over a black border.
+    ``erase_size``: blacken a square of that side at a random place (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
+    ``jitter``: brightness and contrast each scaled by a factor from 1 - jitter to 1 + jitter, as torchvision's ColorJitter
+    does; its hue and saturation do nothing to a grey image.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    flip: bool | Literal["alternate"] = False
+    crop_padding: NonNegativeInt = 0
+    erase_size: NonNegativeInt = 0
+    jitter: float = Field(default=0.0, ge=0, le=1)
+
+    def __call__(self, images: Tensor, generator: Generator, epoch: int = 0) -> Tensor:
+        """Augment uint8 images (n, H, W); same shape and dtype come back. ``epoch`` matters to alternating flips alone."""
+        if self.jitter:
+            images = random_jitter(images, self.jitter, generator)
+        if self.flip:
+            images = random_flip(images, generator, epoch if self.flip == "alternate" else None)
+        if self.crop_padding:
+            images = random_crop(images, self.crop_padding, generator)
+        if self.erase_size:
+            images = random_erase(images, self.erase_size, generator)
+        return images
+
+
+def _uniform(n: int, generator: Generator) -> Tensor:
+    return torch.rand(n, generator=generator, device=generator.device)
+
+
+def _integers(n: int, high: int, generator: Generator) -> Tensor:
+    return torch.randint(high, (n,), generator=generator, device=generator.device)
+
+
+def random_flip(images: Tensor, generator: Generator, epoch: int | None = None) -> Tensor:
+    """Mirror half of the images (n, H, W) left to right; with ``epoch``, the other half in odd epochs.
+
+    Alternating needs every epoch's images in the same order and a generator in the same state, as ``training`` gives them.
+    """
+    flipped = _uniform(len(images), generator) < 0.5
+    if epoch is not None and epoch % 2:
+        flipped = ~flipped
+    return torch.where(flipped[:, None, None], images.flip(-1), images)
+
+
+def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
+    """Shift each image (n, H, W) by up to ``padding`` pixels each way; black comes in from the border."""
+    n, height, width = images.shape
+    steps = 2 * padding + 1
+    top, left = _integers(n, steps, generator), _integers(n, steps, generator)
+    rows = top[:, None] + torch.arange(height, device=images.device)
+    columns = left[:, None] + torch.arange(width, device=images.device)
+    index = torch.arange(n, device=images.device)
+    return F.pad(images, (padding,) * 4)[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def random_erase(images: Tensor, size: int, generator: Generator) -> Tensor:
+    """Blacken a ``size`` x ``size`` square of each image (n, H, W); its centre is anywhere, so it may be cut by the edge."""
+    n, height, width = images.shape
+
+    def span(length: int) -> Tensor:
+        start = _integers(n, length, generator)[:, None] - size // 2
+        position = torch.arange(length, device=images.device)
+        return (position >= start) & (position < start + size)
+
+    return images.masked_fill(span(height)[:, :, None] & span(width)[:, None, :], 0)
+
+
+def random_jitter(images: Tensor, strength: float, generator: Generator) -> Tensor:
+    """Scale brightness, then contrast about the mean, of each image (n, H, W) by its own random factors."""
+    n = len(images)
+    brightness, contrast = (1 + strength * (2 * _uniform(n, generator)[:, None, None] - 1) for _ in range(2))
+    bright = (images * brightness).clamp(0, 255)
+    mean = bright.mean((1, 2), keepdim=True)
+    return (mean + contrast * (bright - mean)).clamp(0, 255).round().to(torch.uint8)
+
+
+def pixel_statistics(images: Tensor) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels of uint8 images (n, H, W), exact, without a float copy of them."""
+    counts = torch.bincount(images.flatten(), minlength=256).double()
+    level = torch.arange(256, dtype=torch.float64, device=images.device)
+    mean = (counts * level).sum() / counts.sum()
+    return mean.item(), ((counts * (level - mean) ** 2).sum() / counts.sum()).sqrt().item()
+
+
+def to_network(images: Tensor, mean: float, std: float, image_size: int | None = None) -> Tensor:
+    """The eval transform: uint8 (n, H, W) to float32 (n, 1, size, size), normalised to ``(pixel - mean) / std``.
+
+    ``mean`` and ``std`` are in grey levels from 0 to 255; resizing, where asked for, is bilinear with antialiasing.
+    """
+    batch = images.unsqueeze(1).float().sub_(mean).div_(std)
+    if image_size is not None and image_size != images.shape[-1]:
+        batch = F.interpolate(batch, size=(image_size, image_size), mode="bilinear", antialias=True, align_corners=False)
+    return batch

@@ -1,0 +1,155 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["once"]
+# # Classical models
+#
+# Four methods that need no network. They see an image as a list of 784 numbers, with no notion that two of them are
+# neighbours, and still set the bar that a network must clear: they train in seconds to a few minutes on a laptop.
+#
+# Each is fitted on the same training images as the networks, so that the comparison is of methods and not of data. Where a
+# method has settings, they were chosen on the validation images. Trees do not care how pixels are scaled; the support-vector
+# machine gets them between 0 and 1.
+
+# %% tags=["parameters"]
+model: str = "decision_tree"  # "decision_tree", "random_forest", "svm", "svm_hog" or "xgboost"
+parameters: dict = {}  # the model's own; what is left out has its default
+profile: str = "notebook"  # the name under which the result is filed
+dataset: str = "sample"  # "sample": 2,500 images that ship with fmlib; "full": all 70,000, fetched if need be
+validation_fraction: float = 0.1  # share of the training images held out for choices
+seed: int = 9  # of everything random in this model
+results_dir: str = "../build/notebook/results"  # where the result is saved
+job_sha256: str = ""  # identifies the inputs of an automatic run; empty when run by hand
+
+# %% tags=["remove-input"]
+from IPython.display import Markdown, display
+
+from fmlib import describe, plots, results, studies
+from fmlib.data import load_data
+from fmlib.measure import measure
+from fmlib.models.registry import build
+from fmlib.report import show_figure, show_table
+
+# %% [markdown] tags=["model-decision_tree"]
+# A decision tree asks one pixel at a time whether it is brighter than a threshold, and goes left or right. It is grown
+# greedily: at each node, of all pixels and thresholds, it takes the question that leaves the two sides purest. With $p_c$
+# the share of class $c$ among the images at a node, impurity is the entropy
+#
+# $$ H = -\sum_c p_c \log_2 p_c , $$
+#
+# and a split of $n$ images into $n_L$ and $n_R$ gains $H - \tfrac{n_L}{n} H_L - \tfrac{n_R}{n} H_R$. Left alone, a tree
+# grows until every leaf is pure and it has learnt its training images by heart; a limit on its depth and a least number of
+# images in a leaf are what keeps it honest. Its probabilities are the shares of the classes in the leaf that an image ends in.
+#
+# The tree's charm is that it can be read, and that a prediction costs a dozen comparisons. Its weakness is variance:
+# another sample of images, another tree.[^cart]
+#
+# [^cart]: L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*, Wadsworth, 1984.
+
+# %% [markdown] tags=["model-random_forest"]
+# A random forest turns the tree's weakness into a virtue.[^forest] It grows many trees, lets each choose at every node
+# among a few random pixels only, and averages their votes. For $B$ trees of variance $\sigma^2$ whose errors correlate
+# by $\rho$, the average has variance
+#
+# $$ \rho \sigma^2 + \frac{1 - \rho}{B} \sigma^2 . $$
+#
+# More trees shrink the second term and never hurt; random pixels shrink $\rho$. There is little to tune, the trees grow
+# side by side on as many cores as there are, and the method is hard to beat for so little thought.
+#
+# [^forest]: L. Breiman, *Random forests*, Machine Learning 45, 2001,
+#     [doi:10.1023/A:1010933404324](https://doi.org/10.1023/A:1010933404324).
+
+# %% [markdown] tags=["model-svm", "model-svm_hog"]
+# A support-vector machine separates two classes by the boundary that keeps the widest margin, in a space where the inner
+# product of two images is a kernel of their distance,
+#
+# $$ k(x, x') = \exp\left(-\gamma \lVert x - x' \rVert^2\right) . $$
+#
+# Its decision function $f(x) = \sum_i \alpha_i y_i k(x_i, x) + b$ rests on the training images near the boundary alone, the
+# support vectors. The price of a margin violation, $C$, and the width of the kernel, $\gamma$, decide how closely the
+# boundary follows them.[^svm] For ten classes there are 45 such machines, one a pair, and they vote.
+#
+# Its cost is the matrix of kernel values: it grows with the square of the number of images, which makes this the one model
+# here that would not do for ten times the data. What keeps it to seconds is that the features are first projected on
+# their main principal components, which hold nearly all of the variance in a fraction of the numbers. Votes are no
+# probabilities: the scores are turned into them by a softmax with one temperature, fitted on the validation images.
+#
+# [^svm]: C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
+#     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
+
+# %% [markdown] tags=["model-svm_hog"]
+# This one sees no pixels. Each image is described by histograms of oriented gradients: how much edge there is, in which of
+# nine directions, in each cell of 4 × 4 pixels, normalised over blocks of 2 × 2 cells.[^hog] It is the knowledge
+# a convolution has to learn, written by hand: where an edge is exactly and how bright the cloth is hardly matter any more.
+#
+# [^hog]: N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005,
+#     [doi:10.1109/CVPR.2005.177](https://doi.org/10.1109/CVPR.2005.177).
+
+# %% [markdown] tags=["model-xgboost"]
+# Gradient boosting grows trees one after another, each on the mistakes of the sum so far.[^xgb] In round $t$, with $g_i$ and
+# $h_i$ the first and second derivatives of the loss of image $i$ at the present prediction, a leaf that holds the
+# images $I$ gets the value, and a split is worth the gain,
+#
+# $$ w = -\frac{\sum_{i \in I} g_i}{\sum_{i \in I} h_i + \lambda} , \qquad
+#    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda} - \frac{G^2}{H + \lambda} \right] , $$
+#
+# where $G$ and $H$ are the sums on a side. For ten classes every round grows ten trees. Each of them is weak and
+# counts for a fraction, the learning rate; together they are the strongest of the models on plain pixels, with one caution:
+# they can be grown for ever, and each round costs as much as the one before.
+#
+# Pixels are binned into histograms once, so that a split is found by looking at bins and not at images, and every tree sees a
+# random part of images and pixels, which is quicker and generalises better.
+#
+# [^xgb]: T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
+#     [doi:10.1145/2939672.2939785](https://doi.org/10.1145/2939672.2939785).
+
+# %% [markdown]
+# ## Settings and training
+
+# %% tags=["key-code"]
+data = load_data(dataset, validation_fraction)
+classifier = build(model, parameters, seed)
+measured = measure(classifier, data)
+
+# %% tags=["remove-input"]
+record = results.make_record(
+    model, classifier, data, measured, profile=profile, seed=seed, parameters=parameters, job_sha256=job_sha256 or None
+)
+results.save(record, results_dir)
+result = record.result
+
+# %% tags=["remove-input"]
+show_table(describe.parameter_table(classifier), f"{result.display_name}: its settings.", "settings")
+display(Markdown(describe.training_sentence(result)))
+
+# %% [markdown]
+# ## What was tried
+#
+# Every setting was chosen by accuracy on the validation images.
+
+# %% tags=["remove-input"]
+studies.show_search(model)
+
+# %% [markdown]
+# ## On the test images
+
+# %% tags=["remove-input"]
+display(Markdown(describe.test_sentence(result)))
+show_table(
+    describe.class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
+    "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
+)
+show_figure(
+    plots.confusion_matrix(result.confusion_matrix, result.class_names),
+    f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
+    "confusion-matrix",
+)
