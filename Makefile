@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab bench search ablation clean
+.PHONY: help setup report test lab bench search ablation publish clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ search: setup ## repeat the searches for hyperparameters, on validation images
 
 ablation: setup ## measure what each ingredient of the CNN's recipe is worth
 	"$(BIN)/python" -m fmlib study cnn-ablation
+
+publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
+	"$(BIN)/python" -m fmlib publish $(if $(PROFILE),--profile "$(PROFILE)")
 
 clean: ## remove what was made from the sources; the data and .venv stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from fmlib.data import DataError, get_data
 from fmlib.profiles import ProfileError, available_profiles, load_profile
@@ -17,9 +18,10 @@ def default_profile() -> str:
 
 def report(arguments: argparse.Namespace) -> int:
     from fmlib.report.build import write_report
-    from fmlib.runner import run_profile
+    from fmlib.runner import BUILD_DIR, run_profile
 
-    outcome = run_profile(load_profile(arguments.profile or default_profile()))
+    build_dir = Path(arguments.build_dir).resolve() if arguments.build_dir else BUILD_DIR
+    outcome = run_profile(load_profile(arguments.profile or default_profile()), build_dir=build_dir)
     write_report(outcome)
     return 1 if outcome.failures else 0
 
@@ -37,6 +39,18 @@ def study(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def publish(arguments: argparse.Namespace) -> int:
+    from fmlib.report.publish import NotPublishable
+    from fmlib.report.publish import publish as put_into_docs
+
+    try:
+        print(f"published: {put_into_docs(load_profile(arguments.profile or default_profile()))}")
+    except NotPublishable as error:
+        print(f"not published: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
 def bench(arguments: argparse.Namespace) -> int:
     from fmlib.bench import run_bench
 
@@ -50,12 +64,16 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(required=True, metavar="command")
     command = commands.add_parser("report", help="run a profile's stale models and write the report")
     command.add_argument("--profile", help=f"{', '.join(available_profiles())}; default: gpu where CUDA is usable, else cpu")
+    command.add_argument("--build-dir", metavar="FOLDER", help="where to build; default: build/")
     command.set_defaults(run=report)
     command = commands.add_parser("data", help="get and verify FashionMNIST")
     command.set_defaults(run=data)
     command = commands.add_parser("study", help="run searches or ablations of params/studies, keep their tables")
     command.add_argument("names", nargs="+", help="for example cnn-ablation")
     command.set_defaults(run=study)
+    command = commands.add_parser("publish", help="copy a finished report into docs/ and refresh the README")
+    command.add_argument("--profile", help="cpu or gpu; default as for report")
+    command.set_defaults(run=publish)
     command = commands.add_parser("bench", help="time the study's training loop and ours, and how costs grow")
     command.set_defaults(run=bench)
     return top

@@ -50,7 +50,7 @@ class DataError(RuntimeError):
     """The data set cannot be had, or is not what it should be."""
 
 
-# --- Where the four files come from --------------------------------------------------------------------------------------
+# --- Where the four files come from ---------------------------------------------------------------------------------------
 
 
 def raw_folder(root: Path) -> Path:
@@ -166,7 +166,7 @@ def get_data(root: Path = DATA_DIR, say: Callable[[str], None] = print) -> Path:
             try:
                 bring(incoming)
                 verify(incoming)
-            except (DataError, OSError, RuntimeError, EOFError, subprocess.TimeoutExpired) as error:
+            except Exception as error:  # whatever ails one source (zlib.error, HTTPException, ...) must not stop the next
                 failures.append(f"{source}: {' '.join(str(error).split())[:160]}")
                 say(f"FashionMNIST: not from {failures[-1]}")
                 continue
@@ -182,7 +182,7 @@ def get_data(root: Path = DATA_DIR, say: Callable[[str], None] = print) -> Path:
     )
 
 
-# --- Data sets -----------------------------------------------------------------------------------------------------------
+# --- Data sets ------------------------------------------------------------------------------------------------------------
 
 
 class SampleFashionMNIST(FashionMNIST):
@@ -280,7 +280,7 @@ def load_data(dataset: DatasetName = "sample", validation_fraction: float = 0.1,
     )  # fmt: skip
 
 
-# --- What a model accepts ------------------------------------------------------------------------------------------------
+# --- What a model accepts -------------------------------------------------------------------------------------------------
 
 
 def check_images(images: Any, name: str = "images") -> Images:

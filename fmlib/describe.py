@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from matplotlib.figure import Figure
 from pydantic import TypeAdapter
 from torch import nn
 
+from fmlib import plots
+from fmlib.data import Images, Labels
 from fmlib.models.base import Classifier
 from fmlib.models.neural import TorchClassifier
+from fmlib.models.transfer import TransferClassifier, grad_cam
 from fmlib.results import Result
 
 LAYER_NAMES = {
@@ -87,3 +95,34 @@ def test_sentence(result: Result) -> str:
     return (f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified rightly, at a log loss of "
             f"{result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one alone {result.latency_ms_p50:.2f} ms "
             f"(median). By F1 the hardest class is {worst.name} ({worst.f1:.3f}).")
+
+
+def stage_table(result: Result) -> pd.DataFrame:
+    """What each stage of a recipe ended with: columns stage, epochs, validation accuracy, training seconds."""
+    rows = pd.DataFrame([epoch.model_dump() for epoch in result.history])
+    table = rows.groupby("stage", sort=False).agg(
+        epochs=("epoch", "max"), accuracy=("validation_accuracy", "last"), seconds=("train_seconds", "sum")
+    )
+    table.columns = ["epochs", "validation accuracy", "training (s)"]
+    return table.reset_index()
+
+
+def grad_cam_gallery(
+    classifier: TransferClassifier, images: Images, labels: Labels, class_names: Sequence[str], each: int = 5
+) -> tuple[tuple[Figure, str], int]:
+    """Grad-CAM maps over the first ``each`` images (n, H, W) classified rightly, then wrongly, for the predicted class.
+
+    Returns the plot and the number of wrong ones in it.
+    """
+    predicted = classifier.predict(images)
+    chosen = np.concatenate([np.flatnonzero((predicted == labels) == right)[:each] for right in (True, False)])
+    batch = classifier.inputs(images[chosen])
+    maps = grad_cam(classifier.network_, batch, torch.from_numpy(predicted[chosen]).to(batch.device)).cpu()
+    heat = F.interpolate(maps[:, None], size=images.shape[1:], mode="bilinear")[:, 0].numpy()
+    pictures = 0.45 * images[chosen][..., None] / 255 + 0.55 * colormaps["inferno"](heat)[..., :3]
+    titles = [f"{class_names[guess]}\n({'right' if guess == label else class_names[label]})"
+              for guess, label in zip(predicted[chosen], labels[chosen], strict=True)]
+    wrong = int((predicted[chosen] != labels[chosen]).sum())
+    alt = (f"Grad-CAM heat maps over {len(chosen)} test images, {len(chosen) - wrong} classified rightly and {wrong} wrongly: "
+           + "; ".join(title.replace("\n", " ") for title in titles))
+    return (plots.sample_grid(pictures, titles)[0], alt), wrong

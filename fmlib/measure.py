@@ -26,7 +26,7 @@ PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
 
 
-# --- Memory --------------------------------------------------------------------------------------------------------------
+# --- Memory ---------------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -74,7 +74,7 @@ def memory_use() -> Iterator[MemoryUse]:
         use.peak_vram_mb = torch.cuda.max_memory_allocated() / MB
 
 
-# --- One model, measured --------------------------------------------------------------------------------
+# --- One model, measured --------------------------------------------------------------------------------------------------
 
 
 def latency_ms(predict: Callable[[Images], object], images: Images, repeats: int = 100) -> tuple[float, float]:
@@ -127,7 +127,7 @@ def measure(classifier: Classifier, data: ImageData) -> Measurement:
     )
 
 
-# --- The machine -----------------------------------------------------------------------------------------------------------
+# --- The machine ----------------------------------------------------------------------------------------------------------
 
 
 def processor_name() -> str:

@@ -6,6 +6,7 @@ apart. No function touches pyplot's state.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -35,7 +36,7 @@ STYLE = {
 }
 COSTS = {"train_seconds": "training time (s)", "latency_ms": "time to classify one image (ms)",
          "memory_mb": "memory for training (MiB)", "parameters": "parameters", "flops": "operations an image"}
-NOTHING = "Nothing to show: there are no results for this figure."
+NOTHING = "Nothing to show: there is no such case, or there are too few results."
 P = ParamSpec("P")
 Data = TypeVar("Data", bound=Sized)
 
@@ -64,6 +65,12 @@ def _number(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _range(values: pd.Series, unit: str) -> str:
+    """The least and the greatest value, and whose they are."""
+    ends = (f"{_number(values[name])} {unit} ({name})" for name in dict.fromkeys((values.idxmin(), values.idxmax())))
+    return " to ".join(ends)
 
 
 def _cost_axis(ax: Axes, values: pd.Series, room: float = 0.1) -> None:
@@ -133,13 +140,14 @@ def case_gallery(cases: pd.DataFrame, images: NDArray[Any], class_names: Sequenc
 
     ``cases`` has columns image, label, prediction (numbers), and either votes (models) or confidence.
     """
-    titles, alts = [], []
+    titles, kinds = [], Counter()
     for case in cases.itertuples():
         label, guess = class_names[case.label], class_names[case.prediction]
         why = f"{case.confidence:.0%}" if "confidence" in cases else f"{case.votes} model{'s' * (case.votes > 1)}"
         titles.append(f"label: {label}\n{guess}, {why}")
-        alts.append(f"labelled {label}, taken for {guess}")
-    return _images(images[cases["image"].to_numpy(int)], titles, columns), f"{finding} {'; '.join(alts)}."
+        kinds[f"labelled {label}, taken for {guess}"] += 1
+    alt = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common())
+    return _images(images[cases["image"].to_numpy(int)], titles, columns), f"{finding} {alt}."
 
 
 # --- Data and training -----------------------------------------------------------------------------------------------------
@@ -220,14 +228,16 @@ def ablation_bars(table: pd.DataFrame) -> Plot:
 def _heat(ax: Axes, values: NDArray[Any], texts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
           limits: tuple[float, float] = (0, 1), cmap: Any = BLUES) -> None:
     """A matrix of coloured cells with text in each, dark on light and light on dark."""
-    ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    # a mesh stays vector in SVG, where an image would not
+    ax.pcolormesh(np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
+    ax.invert_yaxis()
     shade = mpl.colors.Normalize(*limits, clip=True)
     size = 7.5 if len(columns) <= 12 else 6.5
     for (i, j), text in np.ndenumerate(texts):
         luminance = np.dot(mpl.colormaps.get_cmap(cmap)(float(shade(values[i, j])))[:3], (0.299, 0.587, 0.114))
-        ax.text(j, i, text, ha="center", va="center", fontsize=size, color="white" if luminance < 0.55 else INK)
-    ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(range(len(rows)), rows)
+        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color="white" if luminance < 0.55 else INK)
+    ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
 
@@ -270,8 +280,9 @@ def mcnemar_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0
     _heat(ax, values, texts, p_values.index, p_values.columns, (-1, 1), cmap)
     ax.set_title("The row's model against the column's")
     tied = [f"{a} and {b}" for i, a in enumerate(p_values) for j, b in enumerate(p_values) if i < j and values[i, j] == 0]
+    some = [*tied[:6], *([f"and {len(tied) - 6} more"] if len(tied) > 6 else [])]
     pairs = len(values) * (len(values) - 1) // 2
-    return figure, f"{len(tied)} of {pairs} pairs of models are tied{': ' if tied else ''}{'; '.join(tied)}."
+    return figure, f"{len(tied)} of {pairs} pairs of models are tied{': ' if tied else ''}{'; '.join(some)}."
 
 
 @_plot
@@ -281,8 +292,6 @@ def agreement_matrix(overlap: pd.DataFrame) -> Plot:
     figure, (ax,) = _axes(1.2 + 0.3 * len(overlap))
     texts = np.vectorize(lambda share: "" if np.isnan(share) else f"{share:.2f}")(values)
     _heat(ax, values, texts, overlap.index, overlap.columns, (0, max(np.nanmax(values, initial=0), 0.01)))
-    if len(overlap) < 2:
-        return figure, "There is one model only, so no errors to share."
     (a, b), (c, d) = (overlap.index[list(np.unravel_index(f(values), values.shape))] for f in (np.nanargmax, np.nanargmin))
     return figure, (f"{a} and {b} err most alike: {overlap.loc[a, b]:.0%} of the images that either gets wrong both do; "
                     f"{c} and {d} least, {overlap.loc[c, d]:.0%}.")
@@ -326,8 +335,7 @@ def time_bars(table: pd.DataFrame) -> Plot:
     left.barh(table.index, train, color=BLUE)
     right.bar_label(right.barh(table.index, test, color=BLUE), [_number(value) for value in test], padding=3)
     left.invert_yaxis()
-    return figure, (f"{train.idxmin()} trains fastest, in {_number(train.min())} s, {train.idxmax()} slowest, in "
-                    f"{_number(train.max())} s; {test.idxmin()} classifies fastest, in {_number(test.min())} s.")
+    return figure, f"Training takes {_range(train, 's')}; classifying the test images takes {_range(test, 's')}."
 
 
 @_plot
@@ -342,9 +350,7 @@ def memory_bars(table: pd.DataFrame) -> Plot:
     ax.margins(x=0.1)
     ax.grid(axis="x")
     ax.invert_yaxis()
-    low, high = table["memory_mb"].idxmin(), table["memory_mb"].idxmax()
-    return figure, (f"{low} needs the least memory, {_number(table.loc[low, 'memory_mb'])} MiB, {high} the most, "
-                    f"{_number(table.loc[high, 'memory_mb'])} MiB.")
+    return figure, f"Training needs {_range(table['memory_mb'], 'MiB')} of memory."
 
 
 @_plot
@@ -366,12 +372,13 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
     figure.set_layout_engine("none")
     for ax, labels in zip(axes, names, strict=False):
         _label_points(ax, labels)
-    return figure, " ".join(_front_words(table[fronts[cost]].sort_values(cost), cost) for cost in costs)
+    return figure, " ".join(_front_words(table.sort_values([cost, "accuracy"]), fronts[cost]) for cost in costs)
 
 
-def _front_words(front: pd.DataFrame, cost: str) -> str:
-    models = (f"{name} ({row['accuracy']:.1%}, {_number(row[cost])})" for name, row in front.iterrows())
-    return f"On the Pareto front for {COSTS.get(cost, cost)}: {', '.join(models)}."
+def _front_words(table: pd.DataFrame, on_front: pd.Series) -> str:
+    front, beaten = (", ".join(name for name in table.index if on_front[name] == wanted) for wanted in (True, False))
+    return (f"Accuracy against {COSTS.get(on_front.name, on_front.name)}: on the Pareto front, the cheapest first, {front}; "
+            f"beaten {beaten or 'none'}.")
 
 
 def _cost_panel(ax: Axes, table: pd.DataFrame, on_front: pd.Series, study: pd.DataFrame | None) -> list[str]:
@@ -428,9 +435,9 @@ def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
 
     ``curves`` holds two tables a model with columns confidence, accuracy, count, a row a bin.
     """
-    columns = min(5, len(curves))
-    rows = -(-len(curves) // columns)
-    figure, axes = _axes(0.4 + 1.6 * rows, rows, columns, sharex=True, sharey=True)
+    rows = -(-len(curves) // 5)
+    columns = -(-len(curves) // rows)
+    figure, axes = _axes(0.4 + rows * min(0.2 + 7 / columns, 1.9), rows, columns, sharex=True, sharey=True)
     gaps = {}
     for ax in axes[len(curves):]:
         ax.set_axis_off()

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
 
 from fmlib.data import PROJECT_ROOT, DatasetName
-from fmlib.models.registry import ParameterError, build, entry, explain, validate
+from fmlib.models.registry import ParameterError, build, entry, explain, nearest, validate
 
 PARAMS_DIR = PROJECT_ROOT / "params"
 
@@ -24,7 +24,8 @@ class ProfileError(ValueError):
 
 
 class Profile(BaseModel):
-    """One profile. ``validation_fraction`` of the training images is held out, the same ones for every model and seed."""
+    """One profile. ``validation_fraction`` of the training images is held out, the same ones for every model and seed;
+    models in ``cuda_only`` are refused on a machine without a CUDA GPU."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -33,7 +34,7 @@ class Profile(BaseModel):
     dataset: DatasetName = "full"
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     seeds: list[NonNegativeInt] = Field(default=[9], min_length=1)
-    needs_cuda: bool = False
+    cuda_only: list[str] = []
     models: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
@@ -65,7 +66,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     """PyYAML silently keeps the last of two equal keys; a profile that names a model twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value if not key.tag.endswith(":merge")]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
             raise yaml.MarkedYAMLError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)
@@ -89,6 +90,9 @@ def load_profile(name: str, folder: Path = PARAMS_DIR) -> Profile:
         profile = validate(Profile, {"name": name} | content)
         for model, parameters in profile.models.items():
             _check_model(model, parameters)
+        for model in profile.cuda_only:
+            if model not in profile.models:
+                raise ParameterError("cuda_only", model, f"not one of the profile's models; {nearest(model, profile.models)}")
     except yaml.YAMLError as error:
         raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:

@@ -169,7 +169,8 @@ class Predictions:
             if proba.shape != (size, len(result.classes)) or labels.shape != (size,):
                 raise ResultError(f"{name} predictions: wanted {size} rows of {len(result.classes)} classes, "
                                   f"got proba {proba.shape} and labels {labels.shape}")
-            if not (np.isfinite(proba).all() and (proba >= 0).all() and np.allclose(proba.sum(1, dtype=np.float32), 1, atol=0.02)):
+            sums = proba.sum(1, dtype=np.float32)
+            if not ((proba >= 0).all() and np.allclose(sums, 1, atol=0.02)):  # NaN fails both
                 raise ResultError(f"{name} predictions: rows of proba must be probabilities that sum to 1")
         got = np.mean(self.proba.argmax(1) == self.labels)
         if abs(got - result.accuracy) > 0.002 + 1 / max(result.test_size, 1):  # float16 can tie two classes
@@ -197,9 +198,11 @@ def scores(proba: NDArray[np.float32], labels: NDArray[np.int64], class_names: S
 def make_record(model: str, classifier: Classifier, data: ImageData, measured: Measurement, **job: Any) -> Record:
     """The record of a measured classifier; ``job`` gives profile, seed, parameters and what else the schema wants."""
     memory, commit, dirty = measured.memory, *git_state()
+    weights = getattr(classifier, "weights_", None)  # only a model that can start from pre-trained ones has it
+    scratch = ", from scratch" if weights and weights["source"] == "none" else ""
     result = Result(
-        model=model, family=entry(model).family, display_name=getattr(classifier, "display_name_", entry(model).display_name),
-        weights=getattr(classifier, "weights_", Weights()), **vars(memory),
+        model=model, family=entry(model).family, display_name=entry(model).display_name + scratch,
+        weights=Weights(**(weights or {})), **vars(memory),
         parameter_count=classifier.parameter_count(), flops_per_image=classifier.flops_per_image(),
         train_seconds=measured.train_seconds, fit_wall_seconds=measured.fit_wall_seconds,
         predict_seconds=measured.predict_seconds,
@@ -272,6 +275,6 @@ def check_agree(records: Iterable[Record]) -> None:
         seen = {getattr(record.result, name): record.result for record in records}
         if len(seen) > 1:
             found = ", ".join(f"{result.model} seed {result.seed}: {value[:12]}" for value, result in seen.items())
-            raise ResultError(f"results disagree on {name} and cannot be compared ({found}); delete the stale ones and run again")
+            raise ResultError(f"results disagree on {name} and cannot be compared ({found}); delete the stale ones")
     if any(not np.array_equal(record.predictions.labels, records[0].predictions.labels) for record in records):
         raise ResultError("results disagree on the test labels and cannot be compared")

@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from fmlib import results
 from fmlib.data import PROJECT_ROOT, get_data
 from fmlib.measure import PACKAGES
 from fmlib.profiles import Job, Profile, jobs
+from fmlib.training import default_device
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 BUILD_DIR = PROJECT_ROOT / "build"
@@ -35,6 +36,10 @@ STUDY_TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
 DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
 # what these modules do cannot change what a job measures or shows
 LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")
+
+
+class NeedsCuda(RuntimeError):
+    """A job that its profile allows on a CUDA GPU only."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Outcome:
     failures: list[Failure] = field(default_factory=list)
 
 
-# --- Staleness ---------------------------------------------------------------------------------------------------------------
+# --- Staleness ------------------------------------------------------------------------------------------------------------
 
 
 def code_sha256(folder: Path = Path(__file__).parent) -> str:
@@ -95,7 +100,7 @@ def _inputs(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     source = (NOTEBOOKS_DIR / f"{notebook}.py").read_bytes()
     return {
         "code": code_sha256(), "notebook": hashlib.sha256(source).hexdigest(), "parameters": dict(parameters),
-        "versions": {name: version(name) for name in PACKAGES}, "device": results.default_device().type,
+        "versions": {name: version(name) for name in PACKAGES}, "device": default_device().type,
     }  # fmt: skip
 
 
@@ -106,14 +111,13 @@ def is_fresh(task: Task, folder: Path) -> bool:
         if nbformat.read(path, as_version=4).metadata["fmlib"]["sha256"] != task.sha256:
             return False
         if task.job:
-            record = results.load(results.record_folder(folder / "results", task.job.model, task.job.seed))
-            return record.result.job_sha256 == task.sha256
+            return _loaded(task.job, folder).result.job_sha256 == task.sha256
     except (OSError, KeyError, ValueError):  # absent, half-written by hand, or not a notebook at all
         return False
     return True
 
 
-# --- Tasks of a profile --------------------------------------------------------------------------------------------------------
+# --- Tasks of a profile ---------------------------------------------------------------------------------------------------
 
 
 def notebook_path(task: Task, folder: Path) -> Path:
@@ -131,7 +135,7 @@ def model_task(job: Job, folder: Path) -> Task:
     for path in sorted(STUDY_TABLES_DIR.glob(f"{job.model}-*.csv")):  # the notebook shows them
         inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     task = Task(job.name, job.notebook, plain, inputs, job)
-    return Task(job.name, job.notebook, plain | {"results_dir": str(folder / "results"), "job_sha256": task.sha256}, inputs, job)
+    return replace(task, parameters=plain | {"results_dir": str(folder / "results"), "job_sha256": task.sha256})
 
 
 def comparison_task(profile: Profile, folder: Path, missing: list[str]) -> Task:
@@ -141,12 +145,26 @@ def comparison_task(profile: Profile, folder: Path, missing: list[str]) -> Task:
     inputs = _inputs(COMPARISON_NOTEBOOK, parameters)
     for path in sorted((folder / "results").glob(f"*/*/{results.RESULT_FILE}")):
         inputs[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    library = sorted((PROJECT_ROOT / "fmlib").glob("compare*")) + sorted((PROJECT_ROOT / "fmlib" / "compare").glob("*.py"))
-    inputs["compare"] = [_without_docstrings(path) for path in library if path.is_file()]
+    library = PROJECT_ROOT / "fmlib" / "compare"
+    inputs["compare"] = [_without_docstrings(path) for path in sorted(library.glob("*.py"))]
+    inputs["study"] = (library / "study.yaml").read_text(encoding="utf-8")
     return Task(COMPARISON_NOTEBOOK, COMPARISON_NOTEBOOK, parameters, inputs)
 
 
-# --- Execution -----------------------------------------------------------------------------------------------------------------
+def current_outcome(profile: Profile, build_dir: Path = BUILD_DIR) -> Outcome:
+    """What stands in the build folder now, without running anything; what is absent or stale counts as failed."""
+    folder = build_dir / profile.name
+    outcome = Outcome(profile, folder)
+    models = [model_task(job, folder) for job in jobs(profile)]
+    for task in (dataset_task(profile), *models, comparison_task(profile, folder, [])):
+        if is_fresh(task, folder):
+            outcome.executed.append((task, notebook_path(task, folder)))
+        else:
+            outcome.failures.append(Failure(task, "not run, or stale"))
+    return outcome
+
+
+# --- Execution ------------------------------------------------------------------------------------------------------------
 
 
 def run_profile(profile: Profile, say: Callable[[str], None] = print, build_dir: Path = BUILD_DIR) -> Outcome:
@@ -172,6 +190,7 @@ def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefi
         say(f"{prefix} {task.name}: running {task.notebook}")
         started = time.monotonic()
         try:
+            _refuse_without_cuda(task, outcome.profile)
             execute(task, outcome.folder)
         except Exception as error:  # one job's fault, whatever it is, must not stop the others
             reason = explain(error)
@@ -180,6 +199,11 @@ def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefi
             return
         say(f"{prefix} {task.name}: done in {_clock(started)}")
     outcome.executed.append((task, notebook_path(task, outcome.folder)))
+
+
+def _refuse_without_cuda(task: Task, profile: Profile) -> None:
+    if task.job and task.job.model in profile.cuda_only and default_device().type != "cuda":
+        raise NeedsCuda(f"{task.job.display_name} of profile {profile.name} needs a CUDA GPU, and there is none here")
 
 
 def execute(task: Task, folder: Path) -> Path:
@@ -196,7 +220,7 @@ def execute(task: Task, folder: Path) -> Path:
         try:
             executed = papermill.execute_notebook(
                 _source(task), str(output), dict(task.parameters), kernel_name="python3", progress_bar=False,
-                cwd=str(NOTEBOOKS_DIR), log_output=False,
+                cwd=str(NOTEBOOKS_DIR), extra_arguments=["--log-level=ERROR"],
             )  # fmt: skip
             _check_outcome(task, folder)
         except BaseException:
@@ -205,7 +229,7 @@ def execute(task: Task, folder: Path) -> Path:
                 failed.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(output, failed)
             raise
-        executed.metadata["fmlib"] = _metadata(task)
+        executed.metadata["fmlib"] = _metadata(task, folder)
         nbformat.write(executed, output)
         os.replace(output, target)
     return target
@@ -225,16 +249,19 @@ def _source(task: Task) -> NotebookNode:
 
 def _check_outcome(task: Task, folder: Path) -> None:
     if task.job:
-        record = results.load(results.record_folder(folder / "results", task.job.model, task.job.seed))
-        if record.result.job_sha256 != task.sha256:
+        if _loaded(task.job, folder).result.job_sha256 != task.sha256:
             raise results.ResultError(f"{task.name}: the notebook ended but its result is not of this run")
 
 
-def _metadata(task: Task) -> dict[str, Any]:
+def _loaded(job: Job, folder: Path) -> results.Record:
+    return results.load(results.record_folder(folder / "results", job.model, job.seed))
+
+
+def _metadata(task: Task, folder: Path) -> dict[str, Any]:
     job = task.job
     return {
         "notebook": task.notebook, "sha256": task.sha256, "model": job and job.model, "seed": job and job.seed,
-        "display_name": job and job.display_name, "family": job and job.notebook,
+        "display_name": job and _loaded(job, folder).result.display_name, "family": job and job.notebook,
     }  # fmt: skip
 
 
@@ -264,7 +291,7 @@ def _environment(**variables: str) -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
-# --- Words for the terminal ------------------------------------------------------------------------------------------------------
+# --- Words for the terminal -----------------------------------------------------------------------------------------------
 
 
 def explain(error: BaseException) -> str:
@@ -273,6 +300,8 @@ def explain(error: BaseException) -> str:
         plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
         arrow = next((line.strip() for line in plain.splitlines() if re.match(r"-+> *\d", line.strip())), "")
         return "\n".join(filter(None, (f"cell {error.exec_count}: {error.ename}: {error.evalue}", arrow)))
+    if isinstance(error, NeedsCuda):
+        return str(error)
     if isinstance(error, DeadKernelError):
         return "the kernel died (killed, or out of memory)"
     return f"{type(error).__name__}: {error}"

@@ -15,14 +15,14 @@ from typing import Any
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.metrics import log_loss
 
 from fmlib import plots
-from fmlib.data import NUM_CLASSES, PROJECT_ROOT, ImageData, load_data
+from fmlib.data import PROJECT_ROOT, ImageData, load_data
 from fmlib.measure import describe_machine
 from fmlib.models.registry import build, validate
 from fmlib.profiles import load_profile
 from fmlib.report import show_figure, show_table
+from fmlib.results import scores
 from fmlib.training import default_device
 
 STUDIES_DIR = PROJECT_ROOT / "params" / "studies"
@@ -30,8 +30,8 @@ TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
 
 
 class Study(BaseModel):
-    """``base``: parameters of the model, or None for those in the cpu profile; ``common``: changes to it that all variants share
-    (a smaller budget, say); ``variants``: name -> its own changes, keys with dots between levels."""
+    """``base``: parameters of the model, or None for those in the cpu profile; ``common``: changes to it that all variants
+    share (a smaller budget, say); ``variants``: name -> its own changes, keys with dots between levels."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -71,36 +71,39 @@ def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def run_study(name: str, data: ImageData | None = None, say: Callable[[str], None] = print) -> pd.DataFrame:
     """Fit every variant on the training images and judge it on the validation images; the table grows on disk as it runs.
 
-    Variants whose parameters already stand in the table are kept.
+    Variants whose parameters already stand in the table are kept, also when the run is stopped halfway.
     """
     study, path = load_study(name), TABLES_DIR / f"{name}.csv"
     data = data or load_data("full")
-    known = pd.read_csv(path).set_index("parameters") if path.is_file() else pd.DataFrame()
-    rows = []
-    for variant in study.variants:
-        parameters = study.parameters(variant)
-        key = json.dumps(parameters, sort_keys=True)
-        row = known.loc[key].to_dict() if key in known.index else _judge(study, parameters, data)
-        rows.append({"variant": variant} | {k: v for k, v in row.items() if k != "variant"} | {"parameters": key})
+    keys = {variant: json.dumps(study.parameters(variant), sort_keys=True) for variant in study.variants}
+    known = {row["parameters"]: row for row in pd.read_csv(path).to_dict("records")} if path.is_file() else {}
+    for variant, key in keys.items():
+        if key not in known:
+            known[key] = _judge(study, study.parameters(variant), data)
+        table = pd.DataFrame(
+            [{**known[key], "variant": variant, "parameters": key} for variant, key in keys.items() if key in known]
+        )
+        table = table[["variant", *table.columns.drop(["variant", "parameters"]), "parameters"]]
         path.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows).to_csv(path, index=False, lineterminator="\n")
+        table.to_csv(path, index=False, lineterminator="\n")
+        row = known[key]
         say(f"{name}: {variant}: accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s")
-    return pd.DataFrame(rows)
+    return table
 
 
 def _judge(study: Study, parameters: dict[str, Any], data: ImageData) -> dict[str, Any]:
     classifier = build(study.model, parameters, study.seed)
     classifier.fit(*data.train, data.validation)
-    proba = classifier.predict_proba(data.validation_images).astype(float)
+    judged = scores(classifier.predict_proba(data.validation_images), data.validation_labels, data.class_names)
     return {
-        "accuracy": round(float((proba.argmax(1) == data.validation_labels).mean()), 4),
-        "log_loss": round(float(log_loss(data.validation_labels, proba, labels=range(NUM_CLASSES))), 4),
+        "accuracy": round(judged["accuracy"], 4),
+        "log_loss": round(judged["log_loss"], 4),
         "train_seconds": round(classifier.train_seconds_, 1),
         "machine": f"{describe_machine(default_device())['device_name']}",
     }
 
 
-# --- In a notebook -----------------------------------------------------------------------------------------------------------
+# --- In a notebook --------------------------------------------------------------------------------------------------------
 
 
 def show_search(model: str) -> None:

@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from fmlib.transforms import Augmentation, to_network
+from fmlib.transforms import Augmentation, coins, to_network
 
 EVAL_BATCH_SIZE = 500
 
@@ -64,7 +64,7 @@ class Recipe(BaseModel):
     augmentation: Augmentation = Augmentation()
 
 
-# --- Device, seeds, clocks -------------------------------------------------------------------------------------------------
+# --- Device, seeds, clocks ------------------------------------------------------------------------------------------------
 
 
 def default_device() -> torch.device:
@@ -110,7 +110,7 @@ class Stopwatch:
         self.seconds += time.perf_counter() - self._start
 
 
-# --- Progress ----------------------------------------------------------------------------------------------------------------
+# --- Progress -------------------------------------------------------------------------------------------------------------
 
 
 def wants_bars() -> bool:
@@ -135,7 +135,7 @@ class Progress:
             self.bar.set_postfix_str(text)
 
 
-# --- Optimiser and schedule --------------------------------------------------------------------------------------------------
+# --- Optimiser and schedule -----------------------------------------------------------------------------------------------
 
 
 def learning_rate_factor(done: float, recipe: Recipe) -> float:
@@ -157,9 +157,10 @@ def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]
         return own(recipe)
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     factor = recipe.bias_lr_factor
+    weights, others = [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay / factor},
+        {"params": weights, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
+        {"params": others, "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay / factor},
     ]
     return [group for group in groups if group["params"]]
 
@@ -172,7 +173,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](groups, recipe.lr)
 
 
-# --- The template ------------------------------------------------------------------------------------------------------------
+# --- The template ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -202,7 +203,9 @@ class Template:
         return self.watch.seconds
 
     def inputs(self, images: Tensor) -> Tensor:
-        """The eval transform of raw images (n, H, W), laid out in memory as the recipe says."""
+        """The eval transform of raw images (n, H, W), laid out in memory as the recipe says; cached features stay as they are."""
+        if images.is_floating_point():
+            return images.float()
         batch = to_network(images, self.mean, self.std, self.recipe.image_size)
         return batch.contiguous(memory_format=self.memory_format)
 
@@ -223,11 +226,11 @@ class Template:
         average = self._average()
         progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
         best = BestWeights(recipe.patience)
-        for epoch in range(1, recipe.epochs + 1):
+        for epoch, mirrored in zip(range(1, recipe.epochs + 1), self._mirrored(len(images)), strict=False):
             row = {"stage": self.stage, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
             before = self.train_seconds
             with self.watch:
-                batches = self._batches(images, labels, steps, epoch)
+                batches = self._batches(images, labels, steps, mirrored)
                 row["train_loss"] = self._train_epoch(batches, optimizer, schedule, average, progress)
             validated = self.network if average is None else average.module
             row["validation_loss"], row["validation_accuracy"] = self.validate(*validation, network=validated)
@@ -245,11 +248,21 @@ class Template:
             return None
         return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.weight_average), use_buffers=True)
 
-    def _batches(self, images: Tensor, labels: Tensor, steps: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _mirrored(self, n: int) -> Iterator[Tensor | None]:
+        """An epoch at a time, which of ``n`` images alternating flips mirror: a random half, the others, and so on."""
+        mirrored = coins(n, self.generator) if self.recipe.augmentation.flip == "alternate" else None
+        while True:
+            yield mirrored
+            mirrored = None if mirrored is None else ~mirrored
+
+    def _batches(
+        self, images: Tensor, labels: Tensor, steps: int, mirrored: Tensor | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in random order, augmented, in ``steps`` batches whose sizes differ by one at most."""
         order = torch.randperm(len(images), generator=self.generator, device=self.device)
         for index in order.tensor_split(steps):
-            yield self.inputs(self.recipe.augmentation(images[index], self.generator, epoch)), labels[index]
+            turn = None if mirrored is None else mirrored[index]
+            yield self.inputs(self.recipe.augmentation(images[index], self.generator, turn)), labels[index]
 
     def _train_epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,

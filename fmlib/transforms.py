@@ -30,12 +30,15 @@ class Augmentation(BaseModel):
     erase_size: NonNegativeInt = 0
     jitter: float = Field(default=0.0, ge=0, le=1)
 
-    def __call__(self, images: Tensor, generator: Generator, epoch: int = 0) -> Tensor:
-        """Augment uint8 images (n, H, W); same shape and dtype come back. ``epoch`` matters to alternating flips alone."""
+    def __call__(self, images: Tensor, generator: Generator, mirrored: Tensor | None = None) -> Tensor:
+        """Augment uint8 images (n, H, W); same shape and dtype come back.
+
+        ``mirrored`` (n,), for alternating flips: which images it is the turn of; without it each is mirrored at random.
+        """
         if self.jitter:
             images = random_jitter(images, self.jitter, generator)
         if self.flip:
-            images = random_flip(images, generator, epoch if self.flip == "alternate" else None)
+            images = random_flip(images, generator, mirrored)
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator)
         if self.erase_size:
@@ -51,15 +54,16 @@ def _integers(n: int, high: int, generator: Generator) -> Tensor:
     return torch.randint(high, (n,), generator=generator, device=generator.device)
 
 
-def random_flip(images: Tensor, generator: Generator, epoch: int | None = None) -> Tensor:
-    """Mirror half of the images (n, H, W) left to right; with ``epoch``, the other half in odd epochs.
+def random_flip(images: Tensor, generator: Generator, mirrored: Tensor | None = None) -> Tensor:
+    """Mirror left to right the images (n, H, W) that ``mirrored`` (n,) points out, or each with probability one half."""
+    if mirrored is None:
+        mirrored = coins(len(images), generator)
+    return torch.where(mirrored[:, None, None], images.flip(-1), images)
 
-    Alternating needs every epoch's images in the same order and a generator in the same state, as ``training`` gives them.
-    """
-    flipped = _uniform(len(images), generator) < 0.5
-    if epoch is not None and epoch % 2:
-        flipped = ~flipped
-    return torch.where(flipped[:, None, None], images.flip(-1), images)
+
+def coins(n: int, generator: Generator) -> Tensor:
+    """``n`` fair coins: bool (n,), on the generator's device."""
+    return _uniform(n, generator) < 0.5
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:

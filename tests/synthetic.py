@@ -26,9 +26,12 @@ def predict(labels: np.ndarray, right: np.ndarray, classes: int, confidence: flo
 
 
 def record(model: str, accuracy: float | np.ndarray, *, size: int = 2000, seed: int = 9, rng: int = 0, confidence: float = 0.8,
-           names: tuple[str, ...] = NAMES, history: int = 0, machine: Environment = HERE, **fields: object) -> Record:
+           names: tuple[str, ...] = NAMES, history: int = 0, machine: Environment = HERE,
+           labels: np.ndarray | None = None, **fields: object) -> Record:
     """A record with ``accuracy``: a fraction, whose errors fall at random and mostly on the last class, or a bool an image."""
-    classes, labels = len(names), labels_of(size, len(names))
+    classes = len(names)
+    labels = labels_of(size, classes) if labels is None else labels
+    size = len(labels)
     generator = np.random.default_rng([rng, *model.encode()])
     if np.ndim(accuracy) == 0:
         weight = np.where(labels == classes - 1, 5.0, 1.0)
@@ -68,13 +71,14 @@ def all_tied() -> list[Record]:
     return [record("alpha", 0.901, train_seconds=30), record("beta", 0.9005), record("gamma", 0.9, train_seconds=20)]
 
 
-def ten_models(size: int = 10_000) -> list[Record]:
+def ten_models(size: int = 10_000, **common: object) -> list[Record]:
     """Ten models over four decades of training time, as in a full report; one pre-trained, one on another machine."""
     names = ["Decision Tree", "Random Forest", "SVM", "XGBoost", "MLP", "Custom CNN", "VGG16, from scratch", "ResNet34",
              "MobileNetV3", "EfficientNet-Lite0"]
     classes = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
-    return [record(name.split(",")[0].lower().replace(" ", "_"), 0.80 + 0.14 * (i / 9) ** 0.4, size=size, names=classes,
-                   display_name=name, train_seconds=0.5 * 3.1**i, fit_wall_seconds=0.7 * 3.1**i, latency_ms_p50=0.1 * 2**i,
+    common = {"names": classes} | common
+    return [record(name.split(",")[0].lower().replace(" ", "_"), 0.80 + 0.14 * (i / 9) ** 0.4, size=size, display_name=name,
+                   **common, train_seconds=0.5 * 3.1**i, fit_wall_seconds=0.7 * 3.1**i, latency_ms_p50=0.1 * 2**i,
                    latency_ms_p95=0.2 * 2**i, parameter_count=1000 * 4**i, flops_per_image=1e4 * 6.0**i,
                    peak_rss_mb=500 + 90 * i, history=8 if i > 3 else 0, peak_vram_mb=900 if i == 8 else None,
                    weights=Weights(source="package" if i == 9 else "none"), machine=ELSEWHERE if i == 8 else HERE)

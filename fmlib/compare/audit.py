@@ -30,7 +30,9 @@ def beside_study(table: pd.DataFrame) -> pd.DataFrame:
 
     ``table`` is an overview; the study's columns end in ``_study``. ``difference`` is in points of accuracy.
     """
-    ours = table.rename(index=lambda name: name.removesuffix(", from scratch")).reset_index()
+    ours = table.rename_axis("ours").reset_index()
+    names = [name.removesuffix(", from scratch") for name in ours["ours"]]
+    ours["model"] = pd.Series([FACTS["stand_ins"].get(name, name) for name in names], dtype=str)
     rows = STUDY.reset_index().merge(ours, "outer", on="model", suffixes=("_study", ""))
     order = [*STUDY["model"].unique(), *ours["model"]]
     rows = rows.sort_values("model", key=lambda names: names.map(order.index), kind="stable", ignore_index=True)
@@ -48,11 +50,14 @@ class Demonstrations:
     labels: NDArray[np.int64]
     runs: Mapping[str, Record]
 
-    def table(self) -> pd.DataFrame:
-        """A row a mistake: what it was, its effect, what is done here, and what the demonstration shows."""
-        table = pd.DataFrame(FACTS["mistakes"])
-        shown = [getattr(self, f"_{name}")() if isinstance(name, str) else "" for name in table["show"]]
-        return table[["what", "effect", "here"]].assign(shown=shown).set_index(table.index + 1)
+    def markdown(self) -> str:
+        """A numbered list: each mistake, its effect, a demonstration where there is one, and what is done here instead."""
+        return "\n".join(f"{i}. **{m['what']}** {m['effect']} {self.show(m.get('show'))}*Here:* {m['here']}"
+                         for i, m in enumerate(FACTS["mistakes"], 1))
+
+    def show(self, mistake: str | None) -> str:
+        """The demonstration of one mistake, or "" where there is none."""
+        return f"*Shown:* {getattr(self, f'_{mistake}')()} " if mistake else ""
 
     def _half(self, images: NDArray[np.floating], first: bool) -> NDArray[np.floating]:
         return images.reshape(len(images), -1)[0 if first else 1::2]
@@ -61,7 +66,7 @@ class Demonstrations:
         ram = STUDY["ram_gb"].dropna()
         text = f"Its RAM goes only from {ram.min()} to {ram.max()} GB over networks that differ a thousandfold in size."
         share = [run.result.rss_baseline_mb / run.result.peak_rss_mb for run in self.runs.values() if run.result.peak_rss_mb]
-        return text + (f" Of our processes' peaks, {min(share):.0%} to {max(share):.0%} were there before." if share else "")
+        return text + (f" Of our processes' peaks, at least {min(share):.0%} was there before." if share else "")
 
     def _stem(self) -> str:
         grey = torch.from_numpy(self.images[:8, None] / 255.0)
@@ -87,7 +92,7 @@ class Demonstrations:
             first, second = (model.fit(self._half(x, True), self.labels[:1000:2]).predict(self._half(x, False))
                              for x in (once, once / 255))
             shares.append(np.mean(first == second))
-        return (f"Divided once or twice, a decision tree gives {shares[0]:.1%} and an SVM {shares[1]:.1%} the same predictions: "
+        return (f"Divided once or twice, a decision tree gives {shares[0]:.1%} and an SVM {shares[1]:.1%} the same answers: "
                 "rounding apart, trees only order pixels, and SVC's default gamma undoes the scale.")
 
     def _no_restore(self) -> str:

@@ -74,6 +74,16 @@ def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
+def curves(runs: Mapping[str, Record]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Each model's reliability on the test images, before and after temperature scaling."""
+    both = {}
+    for name, run in runs.items():
+        p = run.predictions
+        scaled = rescale(p.proba, fit_temperature(p.validation_proba, p.validation_labels))
+        both[name] = reliability(p.proba, p.labels), reliability(scaled, p.labels)
+    return both
+
+
 @dataclass(frozen=True)
 class Ensemble:
     """What the average of ``members`` scores on the test images, beside its best member on validation images.

@@ -28,7 +28,7 @@ def worst_classes(runs: Mapping[str, Record], draws: int = 1000, seed: int = 9) 
     """Each model's class of lowest F1, its 95 % bootstrap interval, and the classes that cannot be told from it.
 
     The test images are drawn again ``draws`` times, which for a confusion matrix is a multinomial draw (Efron 1979). A class
-    is tied when the interval of its F1 less the worst one's includes 0. ``tied`` is words, "" if there is none.
+    is tied when the interval of its F1 less the worst one's includes 0. ``tied`` names them, the worst first, "" if none.
     """
     rows = {}
     for name, run in runs.items():
@@ -38,9 +38,12 @@ def worst_classes(runs: Mapping[str, Record], draws: int = 1000, seed: int = 9) 
         sample = f1_scores(drawn.reshape(draws, *counts.shape))
         low, high = np.percentile(sample[:, worst], [2.5, 97.5])
         is_tied = np.percentile(sample - sample[:, [worst]], 2.5, axis=0) <= 0
-        tied = ", ".join(c.name for i, c in enumerate(run.result.classes) if is_tied[i] and i != worst)
+        ranked = np.argsort(f1_scores(counts), kind="stable")
+        tied = [run.result.classes[i].name for i in ranked if is_tied[i] and i != worst]
+        more = [f"and {len(tied) - 3} more"] if len(tied) > 3 else []
         score = run.result.classes[worst]
-        rows[name] = [score.name, f1_scores(counts)[worst], low, high, score.precision, score.recall, tied]
+        words = ", ".join(tied[:3] + more)
+        rows[name] = [score.name, f1_scores(counts)[worst], low, high, score.precision, score.recall, words]
     columns = ["class", "f1", "low", "high", "precision", "recall", "tied"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
@@ -62,25 +65,40 @@ def confused_pairs(runs: Mapping[str, Record], top: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def pair_examples(runs: Mapping[str, Record], first: int, second: int, top: int = 5) -> pd.DataFrame:
-    """The ``top`` test images of two classes that most models take for the other one.
+def pair_examples(runs: Mapping[str, Record], pairs: pd.DataFrame, each: int = 5) -> pd.DataFrame:
+    """For each of ``pairs``, the ``each`` test images that most models take for the other class of the pair.
 
     Columns image, label, prediction (numbers), votes (how many models make this mistake).
     """
-    labels = next(iter(runs.values())).predictions.labels
-    other = np.select([labels == first, labels == second], [second, first], -1)
-    votes = guess_table(runs).eq(other, axis=0).sum(axis=1)
-    frame = pd.DataFrame({"image": np.arange(len(labels)), "label": labels, "prediction": other, "votes": votes})
-    return frame[votes > 0].nlargest(top, "votes")
+    guesses, cases = guess_table(runs), []
+    for first, second in pairs[["first", "second"]].itertuples(index=False):
+        labels = next(iter(runs.values())).predictions.labels
+        other = np.select([labels == first, labels == second], [second, first], -1)
+        taken = _cases(labels, other, votes=guesses.eq(other, axis=0).sum(axis=1))
+        cases.append(taken[taken["votes"] > 0].nlargest(each, "votes"))
+    return pd.concat(cases) if cases else pd.DataFrame(columns=["image", "label", "prediction", "votes"])
 
 
-def missed_by_all(correct: pd.DataFrame) -> NDArray[np.int64]:
-    """Numbers of the test images that every model gets wrong."""
-    return np.flatnonzero(~correct.any(axis=1))
+def _cases(labels: NDArray[np.int64], prediction: ArrayLike, **columns: ArrayLike) -> pd.DataFrame:
+    return pd.DataFrame({"image": np.arange(len(labels)), "label": labels, "prediction": np.asarray(prediction), **columns})
+
+
+def missed_by_all(runs: Mapping[str, Record]) -> pd.DataFrame:
+    """The test images that every model gets wrong, the most unanimous first: image, label, the prediction of most models,
+    votes (how many make it)."""
+    if not runs:
+        return pd.DataFrame(columns=["image", "label", "prediction", "votes"])
+    guesses, labels = guess_table(runs), next(iter(runs.values())).predictions.labels
+    usual = guesses.mode(axis=1)[0].astype(int)
+    cases = _cases(labels, usual, votes=guesses.eq(usual, axis=0).sum(axis=1))
+    return cases[~correct_table(runs).any(axis=1)].sort_values("votes", ascending=False, kind="stable", ignore_index=True)
 
 
 def error_overlap(correct: pd.DataFrame) -> pd.DataFrame:
-    """Of the images that either of two models gets wrong, the share that both do (Jaccard index); 1 if neither errs."""
+    """Of the images that either of two models gets wrong, the share that both do (Jaccard index); 1 if neither errs. Empty
+    with fewer than two models."""
+    if correct.shape[1] < 2:
+        return pd.DataFrame()
     wrong = (~correct.to_numpy(bool)).astype(float)
     both, errors = wrong.T @ wrong, wrong.sum(0)
     either = errors[:, None] + errors - both
@@ -99,8 +117,7 @@ def noise_candidates(runs: Mapping[str, Record], min_confidence: float = 0.9, mi
     labels = next(iter(runs.values())).predictions.labels
     mean = np.mean([run.predictions.proba.astype(np.float32) for run in runs.values()], axis=0)
     guess = mean.argmax(1)
-    frame = pd.DataFrame({"image": np.arange(len(labels)), "label": labels, "prediction": guess, "confidence": mean.max(1),
-                          "share": guess_table(runs).eq(guess, axis=0).mean(axis=1)})
+    frame = _cases(labels, guess, confidence=mean.max(1), share=guess_table(runs).eq(guess, axis=0).mean(axis=1))
     sure = (frame["label"] != frame["prediction"]) & (frame["confidence"] >= min_confidence) & (frame["share"] >= min_share)
     return frame[sure].sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 

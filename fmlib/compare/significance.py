@@ -55,13 +55,15 @@ def mcnemar_p(first: ArrayLike, second: ArrayLike) -> float:
 
 
 def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
-    """McNemar p-values of all pairs of models with Holm's (1979) correction for their number; 1 on the diagonal."""
-    table = pd.DataFrame(1.0, index=correct.columns, columns=correct.columns)
+    """McNemar p-values of all pairs of models with Holm's (1979) correction for their number, and 1 on the diagonal; empty with
+    fewer than two models."""
     pairs = list(combinations(correct.columns, 2))
-    if pairs:
-        p_values = [mcnemar_p(correct[a], correct[b]) for a, b in pairs]
-        for (a, b), p in zip(pairs, multipletests(p_values, method="holm")[1], strict=True):
-            table.loc[a, b] = table.loc[b, a] = p
+    if not pairs:
+        return pd.DataFrame()
+    table = pd.DataFrame(1.0, index=correct.columns, columns=correct.columns)
+    p_values = [mcnemar_p(correct[a], correct[b]) for a, b in pairs]
+    for (a, b), p in zip(pairs, multipletests(p_values, method="holm")[1], strict=True):
+        table.loc[a, b] = table.loc[b, a] = p
     return table
 
 

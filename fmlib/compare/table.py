@@ -51,6 +51,12 @@ def overview(runs: Mapping[str, Record]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("model")
 
 
+def interval(table: pd.DataFrame, spec: str) -> pd.Series:
+    """The columns low and high as text, with an en dash between."""
+    low, high = (table[end].map(f"{{:{spec}}}".format) for end in ("low", "high"))
+    return low + "\u2013" + high
+
+
 def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of the machine with the most models, and a sentence on what was left out ("" if nothing was)."""
     counts = table["machine"].value_counts()

@@ -65,6 +65,10 @@ def _list(names: Iterable[str]) -> str:
     return f"{comma.join(most)} and {last}" if most else last
 
 
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def _headline(table: pd.DataFrame, tied: list[str], images: int, among: str) -> str:
     best = table.iloc[0]
     leaders = list(table.index[table["accuracy"] == best["accuracy"]])
@@ -88,16 +92,16 @@ def _over_seeds(seeds: pd.DataFrame) -> str:
     if several.empty:
         return ""
     best = several.iloc[0]
-    return (f"Over {best['seeds']:.0f} seeds, **{best.name}** has the highest mean accuracy, {best['mean']:.1%}, with a standard "
-            f"deviation of {100 * best['sd']:.2f} points.")
+    return (f"Of the models with several seeds, **{best.name}** has the highest mean accuracy: {best['mean']:.1%}, with a "
+            f"standard deviation of {100 * best['sd']:.2f} points over {best['seeds']:.0f} seeds.")
 
 
 def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
     cost = table.loc[table.index.isin(tied), "train_seconds"]
-    if len(cost) < 2 or cost.idxmin() == cost.index[0]:
+    if len(cost) < 2 or 2 * cost.min() > cost.iloc[0]:  # a smaller saving is no reason
         return ""
-    return (f"Among the tied, **{cost.idxmin()}** is the one to prefer on cost: it trains in {cost.min():,.3g} s, "
-            f"{cost.index[0]} in {cost.iloc[0]:,.3g} s.")
+    return (f"Among the tied, **{cost.idxmin()}** is the one to prefer on cost: it trains in {_amount(cost.min())} s, "
+            f"{cost.index[0]} in {_amount(cost.iloc[0])} s.")
 
 
 def _affordable(table: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
@@ -105,10 +109,10 @@ def _affordable(table: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
                                 ("memory_mb", "memory for training", "MiB")):
         limit = getattr(budgets, column)
         cheap = table[table[column] <= limit].sort_values(["accuracy", column], ascending=[False, True])
-        found = f"none; the nearest is {table[column].idxmin()} with {table[column].min():,.3g} {unit}"
+        found = f"none; the nearest is {table[column].idxmin()} with {_amount(table[column].min())} {unit}"
         if len(cheap):
             best = cheap.iloc[0]
-            found = f"**{best.name}** ({best['accuracy']:.1%}) with {best[column]:,.3g} {unit}"
+            found = f"**{best.name}** ({best['accuracy']:.1%}) with {_amount(best[column])} {unit}"
         yield f"Best under {limit:,g} {unit} of {words}: {found}."
 
 
@@ -121,8 +125,10 @@ def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
     if near.empty:
         return ""
     kinds = {"train_seconds": "quickest to train", "latency_ms": "quickest to answer", "memory_mb": "sparest of memory"}
-    facts = _list(f"**{near[column].idxmin()}** is the {words}" for column, words in kinds.items())
-    return f"Within {points:g} {unit} of the best, {facts}."
+    merits: dict[str, list[str]] = {}
+    for column, words in kinds.items():
+        merits.setdefault(str(near[column].idxmin()), []).append(f"the {words}")
+    return f"Within {points:g} {unit} of the best, {'; '.join(f'**{name}** is {_list(m)}' for name, m in merits.items())}."
 
 
 def _dominated(table: pd.DataFrame) -> str:
@@ -137,8 +143,9 @@ def _transfer(table: pd.DataFrame, tied: list[str]) -> str:
         return ""
     (score, pretrained_score), (name, pretrained) = groups.max(), groups.idxmax()
     gain = f"{'gains' if pretrained_score > score else 'loses'} {100 * abs(pretrained_score - score):.1f} points"
-    return (f"Transfer learning {'decides nothing' if {name, pretrained} <= set(tied) else gain}: the best pre-trained network "
-            f"is {pretrained} ({pretrained_score:.1%}), the best model without is {name} ({score:.1%}).")
+    unclear = "makes no difference that these images can show"
+    return (f"Transfer learning {unclear if {name, pretrained} <= set(tied) else gain}: the best pre-trained network is "
+            f"{pretrained} ({pretrained_score:.1%}), the best model without is {name} ({score:.1%}).")
 
 
 def _hardest(worst: pd.DataFrame) -> str:
@@ -187,6 +194,6 @@ def evidence(correct: pd.DataFrame) -> str:
     alone = [(correct[a] & ~correct[b]).sum() for a, b in ((first, second), (second, first))]
     p_words = f"p = {p:.2g}" if p > 1e-16 else "p below 1e-16"
     return (f"Cochran's Q over the {correct.shape[1]} models is {q:.1f} ({p_words}): the models "
-            f"{'are not all equally accurate' if p < ALPHA else 'cannot be told apart'}. Of the two most accurate, {first} alone "
-            f"is right on {alone[0]} images and {second} alone on {alone[1]}; before correction for the number of pairs, "
+            f"{'are not all equally accurate' if p < ALPHA else 'cannot be told apart'}. Of the two most accurate, {first} "
+            f"alone is right on {alone[0]} images and {second} alone on {alone[1]}; before correction for the number of pairs, "
             f"McNemar's exact test gives p = {mcnemar_p(correct[first], correct[second]):.2g}.")

@@ -63,8 +63,9 @@ class Classical(Predictor):
         images, labels = check_labelled(images, labels)
         validation = check_labelled(*validation, name="validation")
         self.history_, watch = [], Stopwatch()
+        self.classes_, encoded = np.unique(labels, return_inverse=True)  # XGBoost wants them without gaps
         with watch:
-            self.estimator_ = self._fit(self._features(images), labels)
+            self.estimator_ = self._fit(self._features(images), encoded)
         self.train_seconds_ = watch.seconds
         self._calibrate(*validation)
         self.flops_ = self._flops(self._features(validation[0][:500]))
@@ -73,7 +74,7 @@ class Classical(Predictor):
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         proba = self.estimator_.predict_proba(self._features(check_images(images)))
         full = np.zeros((len(proba), NUM_CLASSES), np.float32)
-        full[:, self.estimator_.classes_] = proba  # a class that training never saw gets probability 0
+        full[:, self.classes_] = proba  # a class that training never saw gets probability 0
         return full
 
     def flops_per_image(self) -> float:
@@ -161,8 +162,15 @@ class SVM(Classical):
     def _calibrate(self, images: Images, labels: Labels) -> None:
         """Scores become probabilities by one temperature, fitted on validation images (Guo et al. 2017)."""
         self.pipeline_ = self.estimator_
-        frozen = FrozenEstimator(self.estimator_)
-        self.estimator_ = CalibratedClassifierCV(frozen, method="temperature").fit(self._features(images), labels)
+        if len(missing := np.setdiff1d(self.classes_, labels)):
+            raise ValueError(f"validation labels: wanted every class, to calibrate the SVM, got none of {missing.tolist()}")
+        known = np.isin(labels, self.classes_)  # a class that training never saw has no score
+        features, encoded = self._features(images[known]), np.searchsorted(self.classes_, labels[known])
+        everything = np.arange(len(encoded))  # nothing is fitted on one fold for another: the estimator is frozen
+        calibrated = CalibratedClassifierCV(
+            FrozenEstimator(self.estimator_), method="temperature", cv=[(everything, everything)]
+        )
+        self.estimator_ = calibrated.fit(features, encoded)
 
     def parameter_count(self) -> int:
         """Coordinates and weights of the support vectors, and the principal axes."""
@@ -175,6 +183,13 @@ class SVM(Classical):
 
     def _axes(self) -> int:
         return getattr(self.pipeline_[0], "components_", np.empty(0)).size
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class HogSVM(SVM):
+    """The same machine on histograms of oriented gradients."""
+
+    features: Literal["hog"] = "hog"
 
 
 @dataclass(config=ConfigDict(extra="forbid"))

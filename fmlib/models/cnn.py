@@ -52,7 +52,7 @@ class CNN(NetworkSpec):
 
     def build(self, examples: Tensor) -> nn.Module:
         act, patch = ACTIVATIONS[self.activation], 2
-        stem = nn.Conv2d(1, 2 * patch**2, patch)
+        stem = nn.Conv2d(examples.shape[1], 2 * patch**2, patch)
         if self.whitening:
             stem.weight.data = whitening_filters(examples, patch)
             stem.weight.requires_grad_(False)
@@ -89,7 +89,8 @@ class StudyCNN(NetworkSpec):
     def build(self, examples: Tensor) -> nn.Module:
         layers: list[nn.Module] = []
         for channels_in, channels_out in ((examples.shape[1], 4), (4, 8)):
-            layers += [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out), nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out)]
+            layers += [nn.ReLU(), nn.MaxPool2d(2)]
         width = 8 * (examples.shape[2] // 4) * (examples.shape[3] // 4)
         layers.append(nn.Flatten())
         for size, rate in ((128, 0.0), (64, 0.5), (32, 0.25)):

@@ -44,21 +44,36 @@ class TorchClassifier(Predictor):
         self.mean_, self.std_ = pixel_statistics(train_images) if self.recipe.scaling == "standard" else (0.0, 255.0)
         self.history_, self.train_seconds_ = [], 0.0
         examples = to_network(train_images[:5000], self.mean_, self.std_, self.recipe.image_size)
-        self.network_ = self.network.build(examples)
+        self.recipe_ = self.recipe
+        self.network_ = self._build(examples)
         self._train(train_images, train_labels, (held_out[0], held_out[1]))
         return self
 
+    def _build(self, examples: Tensor) -> nn.Module:
+        return self.network.build(examples)
+
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
         """The stages of training, of which most networks have one."""
-        template = self._template(self.recipe).train(images, labels, validation)
-        self.history_, self.train_seconds_ = template.history, template.train_seconds
+        self._run_stage(self.recipe_, "train", images, labels, validation)
+
+    def _run_stage(
+        self, recipe: Recipe, stage: str, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]
+    ) -> None:
+        template = self._template(recipe, stage).train(images, labels, validation)
+        self.history_ += template.history
+        self.train_seconds_ += template.train_seconds
 
     def _template(self, recipe: Recipe, stage: str = "train") -> Template:
         return Template(self.network_, recipe, self.mean_, self.std_, self.device_, self.seed, stage)
 
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         tensor = torch.from_numpy(np.ascontiguousarray(check_images(images))).to(self.device_)
-        return self._template(self.recipe).test(tensor).cpu().numpy()
+        return self._template(self.recipe_).test(tensor).cpu().numpy()
+
+    def inputs(self, images: Images) -> Tensor:
+        """What the network sees: float32 (n, 1, H, W), on its device, of raw images."""
+        tensor = torch.from_numpy(np.ascontiguousarray(check_images(images))).to(self.device_)
+        return self._template(self.recipe_).inputs(tensor)
 
     def parameter_count(self) -> int:
         """Weights of the network, fixed ones included."""
@@ -70,5 +85,5 @@ class TorchClassifier(Predictor):
 
         example = torch.zeros(1, *self.image_shape_, dtype=torch.uint8, device=self.device_)
         with FlopCounterMode(display=False) as counter:
-            self._template(self.recipe).test(example)
+            self._template(self.recipe_).test(example)
         return float(counter.get_total_flops())

@@ -9,15 +9,16 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError, create_model
 
 from fmlib.models.base import Classifier
-from fmlib.models.classical import SVM, DecisionTree, RandomForest, XGBoost
+from fmlib.models.classical import SVM, DecisionTree, HogSVM, RandomForest, XGBoost
 from fmlib.models.cnn import CNN, StudyCNN
 from fmlib.models.mlp import MLP
 from fmlib.models.neural import NetworkSpec, TorchClassifier
+from fmlib.models.transfer import TransferClassifier, TransferSpec
 from fmlib.training import Recipe
 
 
@@ -49,25 +50,39 @@ def _with_seed(model: Any, seed: int) -> Any:
     return model
 
 
-def neural(display_name: str, family: str, network: type[NetworkSpec]) -> Entry:
-    """An entry for a network: its parameters are those of the network and, under ``recipe``, how it is trained."""
-    schema = create_model(f"{network.__name__}Parameters", __base__=network, recipe=(Recipe, Recipe()))
+def neural(
+    display_name: str, family: str, network: type[NetworkSpec], classifier: type[TorchClassifier] = TorchClassifier, **fixed: str
+) -> Entry:
+    """An entry for a network: its parameters are those of the network, but for the ``fixed`` ones, and under ``recipe`` how it
+    is trained."""
+    own: dict[str, Any] = {name: (Literal[value], value) for name, value in fixed.items()}
+    schema = create_model(f"{network.__name__}Parameters", __base__=network, recipe=(Recipe, Recipe()), **own)
 
     def make(parameters: Any, seed: int) -> Classifier:
-        fields = parameters.model_dump(exclude={"recipe"})
-        return TorchClassifier(network(**fields), parameters.recipe, seed)
+        return classifier(network(**parameters.model_dump(exclude={"recipe"})), parameters.recipe, seed)
 
     return Entry(display_name, family, schema, make)
+
+
+def transfer(display_name: str, architecture: str) -> Entry:
+    """An entry for a network pre-trained on ImageNet."""
+    return neural(display_name, "04_transfer", TransferSpec, TransferClassifier, architecture=architecture)
 
 
 REGISTRY: dict[str, Entry] = {
     "decision_tree": classical("Decision Tree", DecisionTree),
     "random_forest": classical("Random Forest", RandomForest),
     "svm": classical("SVM", SVM),
+    "svm_hog": classical("SVM on HOG", HogSVM),
     "xgboost": classical("XGBoost", XGBoost),
     "mlp": neural("MLP", "02_mlp", MLP),
     "cnn": neural("Custom CNN", "03_cnn", CNN),
     "study_cnn": neural("Study's CNN", "03_cnn", StudyCNN),
+    "vgg16": transfer("VGG16", "vgg16"),
+    "resnet34": transfer("ResNet34", "resnet34"),
+    "mobilenet_v3_small": transfer("MobileNetV3-small", "mobilenet_v3_small"),
+    "efficientnet_lite0": transfer("EfficientNet-Lite0", "efficientnet_lite0"),
+    "mobilenet_v3_as_run": transfer("the study's \"MobileNetV3\" (a ResNet34)", "resnet34"),
 }
 
 

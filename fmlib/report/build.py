@@ -14,6 +14,7 @@ from fmlib import results
 from fmlib.report import Missing, ReportMetadata, merge, render
 from fmlib.runner import Outcome
 
+FILES = ("report.html", "report.pdf")
 STAMP = "report.json"  # what the report on disk was made from
 TITLE = "Which image classifier for FashionMNIST?"
 SUBTITLE = "Accuracy, time and memory, honestly measured"
@@ -21,23 +22,24 @@ SUBTITLE = "Accuracy, time and memory, honestly measured"
 
 def write_report(outcome: Outcome, say: Callable[[str], None] = print) -> list[Path]:
     """Merge the outcome's notebooks and write report.html and report.pdf, unless they are made of the same already."""
-    folder, paths = outcome.folder, [outcome.folder / "report.html", outcome.folder / "report.pdf"]
-    notebooks = _in_report_order(outcome)
-    missing = [
-        Missing(job.model, job.display_name, job.notebook, failure.reason)
-        for failure in outcome.failures if (job := failure.task.job)
-    ]  # fmt: skip
-    stamp = _stamp(notebooks, missing)
-    if all(path.is_file() for path in paths) and (folder / STAMP).is_file() and stamp == (folder / STAMP).read_text():
-        say(f"report: up to date: {paths[0]}")
-        return paths
+    folder = outcome.folder
+    if is_current(outcome):
+        say(f"report: up to date: {folder / FILES[0]}")
+        return [folder / name for name in FILES]
     (folder / STAMP).unlink(missing_ok=True)
-    merged = merge([nbformat.read(path, as_version=4) for path in notebooks], missing)
-    paths = list(render(merged, report_metadata(outcome), folder))
-    (folder / STAMP).write_text(stamp)
+    notebooks = [nbformat.read(path, as_version=4) for path in _in_report_order(outcome)]
+    paths = list(render(merge(notebooks, _missing(outcome)), report_metadata(outcome), folder))
+    (folder / STAMP).write_text(_stamp(outcome))
     for path in paths:
         say(f"report: {path} ({path.stat().st_size / 2**20:.1f} MB)")
     return paths
+
+
+def is_current(outcome: Outcome) -> bool:
+    """Whether the report's files are there, made of just these notebooks by just this code."""
+    stamp = outcome.folder / STAMP
+    whole = all((outcome.folder / name).is_file() for name in (*FILES, STAMP))
+    return whole and stamp.read_text() == _stamp(outcome)
 
 
 def report_metadata(outcome: Outcome) -> ReportMetadata:
@@ -63,7 +65,14 @@ def _in_report_order(outcome: Outcome) -> list[Path]:
     return [path for _, path in sorted(chosen, key=lambda pair: pair[0])]
 
 
-def _stamp(notebooks: list[Path], missing: list[Missing]) -> str:
+def _missing(outcome: Outcome) -> list[Missing]:
+    return [
+        Missing(job.model, job.display_name, job.notebook, failure.reason)
+        for failure in outcome.failures if (job := failure.task.job)
+    ]  # fmt: skip
+
+
+def _stamp(outcome: Outcome) -> str:
     library = sorted(path for path in Path(__file__).parent.rglob("*") if path.is_file() and path.suffix != ".pyc")
-    content = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in [*notebooks, *library]}
-    return json.dumps({"files": content, "missing": [vars(one) for one in missing]}, indent=1, sort_keys=True)
+    content = {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in [*_in_report_order(outcome), *library]}
+    return json.dumps({"files": content, "missing": [vars(one) for one in _missing(outcome)]}, indent=1)

@@ -1,7 +1,9 @@
-"""What the HTML and the PDF exporter share: both make their document from a merged notebook and a template of ours."""
+"""What the HTML and the PDF exporter share: pandoc for the prose, and a template of ours for the rest."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +13,11 @@ from nbformat import NotebookNode, from_dict
 
 from fmlib.report.merge import fragments, merge
 from fmlib.report.metadata import ReportMetadata
-from fmlib.report.prose import TEMPLATES, convert
+
+TEMPLATES = Path(__file__).parent / "templates"
+# CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
+MARKDOWN = "commonmark_x-implicit_figures-emoji-gfm_auto_identifiers"
+MARK = "~~fmlib-fragment~~"  # what prose.lua prints at the start of each fragment
 
 
 class ReportExporter(TemplateExporter):
@@ -22,15 +28,18 @@ class ReportExporter(TemplateExporter):
     def _extra_template_basedirs_default(self) -> list[str]:
         return [str(TEMPLATES)]
 
-    def fill(self, nb: NotebookNode, resources: dict[str, Any] | None, media: Path | None = None) -> tuple[str, dict[str, Any]]:
-        """The template filled with the report; images in its prose are written to ``media``, if given."""
+    def fill(self, nb: NotebookNode, resources: dict[str, Any] | None, media: Path) -> tuple[str, dict[str, Any]]:
+        """The template filled with the report. Images in the PDF's prose are written to the folder ``media``."""
         resources = self._init_resources(resources)
         merged = nb if nb.metadata.get("fmlib", {}).get("merged") else merge([nb])
-        facts = merged.metadata.fmlib.get("report") or {"title": _title(merged, resources)}
-        resources["report"] = ReportMetadata(**facts)
-        prose, resources["notes"] = convert(fragments(merged), self.markup, media)
-        self.register_filter("prose", prose.__getitem__)
-        self.register_filter("inline", lambda text: prose[text].removeprefix("<p>").removesuffix("</p>"))
+        title = re.search(r"^# +(.+)", "\n".join(cell.source for cell in merged.cells), re.MULTILINE)
+        name = title[1] if title else resources["metadata"].get("name") or "Report"
+        resources["report"] = ReportMetadata(**(merged.metadata.fmlib.get("report") or {"title": name}))
+        prose, end = convert(fragments(merged), self.markup, media)
+        resources["contents"], section, notes = end.partition('<section id="footnotes"')
+        resources["notes"] = section + notes
+        self.register_filter("prose", lambda text, cell: prose[text, cell.metadata.fmlib.place])
+        self.register_filter("unwrap", lambda markup: re.sub(r"^<p>(.*)</p>$", r"\1", markup))
         return TemplateExporter.from_notebook_node(self, merged, resources)
 
 
@@ -39,6 +48,25 @@ def with_metadata(merged: NotebookNode, metadata: ReportMetadata) -> NotebookNod
     return from_dict({**merged, "metadata": {"fmlib": {**merged.metadata.fmlib, "report": asdict(metadata)}}})
 
 
-def _title(merged: NotebookNode, resources: dict[str, Any]) -> str:
-    contents = merged.metadata.fmlib.contents
-    return contents[0].title if contents else resources["metadata"].get("name") or "Report"
+def convert(texts: Iterable[tuple[str, str]], to: str, media: Path) -> tuple[dict[tuple[str, str], str], str]:
+    """Markdown texts with the places of their headings to ``html`` or ``typst``, and what follows them all.
+
+    One run of pandoc for all, so that sections and footnotes number through. What follows is HTML's contents and footnotes.
+    """
+    unique, after = list(dict.fromkeys(texts)), to == "html"
+    pieces = _pandoc(unique, to, media)
+    if len(pieces) != len(unique) + after:  # some text leaves a comment or a fence open, and swallows the next
+        whole = [len(_pandoc([one, ("", one[1])], to, media)) == 2 + after for one in unique]
+        safe = [(text if good else f"``````\n{text}\n``````", at) for (text, at), good in zip(unique, whole, strict=True)]
+        pieces = _pandoc(safe, to, media)
+    end = pieces.pop() if after and pieces else ""
+    return {one: piece.strip() for one, piece in zip(unique, pieces, strict=True)}, end
+
+
+def _pandoc(texts: list[tuple[str, str]], to: str, media: Path) -> list[str]:
+    import pypandoc
+
+    options = ["--wrap=none", "--mathml", "--syntax-highlighting=none", f"--lua-filter={TEMPLATES / 'prose.lua'}"]
+    options += [f"--extract-media={media}"] if to == "typst" else []
+    source = "".join(f"\n\n`````{{=mark}}\n{place}\n`````\n\n{text}" for text, place in texts)
+    return pypandoc.convert_text(source, to, format=MARKDOWN, extra_args=options).split(MARK)[1:]

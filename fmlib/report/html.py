@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from pathlib import Path
 from typing import Any, ClassVar
 
-from nbconvert.exporters import TemplateExporter
 from nbformat import NotebookNode
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
 from traitlets import default
 
-from fmlib.report.exporter import ReportExporter
-from fmlib.report.prose import TEMPLATES
+from fmlib.report.exporter import TEMPLATES, ReportExporter
 
 
 class HTMLReportExporter(ReportExporter):
@@ -20,26 +22,21 @@ class HTMLReportExporter(ReportExporter):
     markup: ClassVar[str] = "html"
     export_from_notebook = "FashionMNIST report (HTML)"
     output_mimetype = "text/html"
+    template_name = "fmlib-html"
 
     @default("file_extension")
     def _file_extension_default(self) -> str:
         return ".html"
 
-    @default("template_name")
-    def _template_name_default(self) -> str:
-        return "fmlib-html"
-
-    def from_notebook_node(
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kwargs: Any
-    ) -> tuple[str, dict[str, Any]]:
+    def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""
         folder = TEMPLATES / "fmlib-html"
         script = (folder / "script.js").read_text()
         fonts = {path.stem: _base64(path.read_bytes()) for path in folder.glob("fonts/*.woff2")}
         extra = {"script": script, "script_hash": _base64(hashlib.sha256(script.encode()).digest()), "fonts": fonts}
         self.register_filter("picture", _picture)
-        self.register_filter("python", _python)
-        return self.fill(nb, {**(resources or {}), **extra})
+        self.register_filter("python", lambda code: highlight(code, PythonLexer(), HtmlFormatter(nowrap=True)))
+        return self.fill(nb, {**(resources or {}), **extra}, Path())
 
 
 def _base64(data: bytes) -> str:
@@ -52,11 +49,3 @@ def _picture(data: dict[str, str]) -> str:
         return f"data:image/svg+xml;base64,{_base64(svg.encode())}"
     mime = "image/png" if "image/png" in data else "image/jpeg"
     return f"data:{mime};base64,{''.join(data[mime].split())}"
-
-
-def _python(code: str) -> str:
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
-    return highlight(code, PythonLexer(), HtmlFormatter(nowrap=True))

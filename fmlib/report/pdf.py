@@ -8,15 +8,14 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+import typst
 from nbformat import NotebookNode
 from traitlets import Enum, default
 
-from fmlib.report.exporter import ReportExporter
-from fmlib.report.prose import TEMPLATES
+from fmlib.report.exporter import TEMPLATES, ReportExporter
 
 SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}
 
@@ -27,28 +26,20 @@ class PDFReportExporter(ReportExporter):
     markup: ClassVar[str] = "typst"
     export_from_notebook = "FashionMNIST report (PDF)"
     output_mimetype = "application/pdf"
+    template_name = "fmlib-typst"
+    template_extension = ".typ.j2"
     paper = Enum(["a4", "us-letter"], "a4", help="The paper's size").tag(config=True)
 
     @default("file_extension")
     def _file_extension_default(self) -> str:
         return ".pdf"
 
-    @default("template_extension")
-    def _template_extension_default(self) -> str:
-        return ".typ.j2"
-
-    @default("template_name")
-    def _template_name_default(self) -> str:
-        return "fmlib-typst"
-
-    def from_notebook_node(
-        self, nb: NotebookNode, resources: dict[str, Any] | None = None, **kwargs: Any
-    ) -> tuple[bytes, dict[str, Any]]:
+    def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[bytes, dict[str, Any]]:
         """The PDF and nbconvert's resources."""
         with tempfile.TemporaryDirectory(prefix="fmlib-pdf-") as name:
             folder = Path(name)
             self.register_filter("string", _string)
-            self.register_filter("picture", _picture_writer(folder))
+            self.register_filter("picture", lambda data: _picture(data, folder))
             source, resources = self.fill(nb, {**(resources or {}), "paper": self.paper}, folder)
             shutil.copy(TEMPLATES / "fmlib-typst" / "report.typ", folder)
             # Typst takes absolute paths from its root, and pandoc writes those of the file system.
@@ -57,12 +48,12 @@ class PDFReportExporter(ReportExporter):
 
 
 def _compiled(path: Path, date: str) -> bytes:
-    import typst
-
+    # The report's own date and fonts, so that the same report gives the same bytes on any machine.
     moment = datetime.datetime.fromisoformat(date or "1970-01-01").replace(tzinfo=datetime.UTC)
     fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True)
-    compiler = typst.Compiler(path, root=path.parent, font_paths=fonts)
-    return compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=moment)
+    return typst.Compiler(path, root=path.parent, font_paths=fonts).compile(
+        format="pdf", pdf_standards=["ua-1"], timestamp=moment
+    )
 
 
 def _string(text: str) -> str:
@@ -70,11 +61,9 @@ def _string(text: str) -> str:
     return json.dumps(re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", "", str(text)), ensure_ascii=False)
 
 
-def _picture_writer(folder: Path) -> Callable[[dict[str, str]], str]:
-    def write(data: dict[str, str]) -> str:
-        mime = next(mime for mime in SUFFIXES if mime in data)
-        path = folder / f"figure-{len(list(folder.iterdir()))}{SUFFIXES[mime]}"
-        path.write_bytes(data[mime].encode() if mime == "image/svg+xml" else base64.b64decode(data[mime]))
-        return f"/{path.name}"
-
-    return write
+def _picture(data: dict[str, str], folder: Path) -> str:
+    """The path, for Typst, of a figure's image, which is written to ``folder``."""
+    mime = next(mime for mime in SUFFIXES if mime in data)
+    path = folder / f"figure-{len(list(folder.iterdir()))}{SUFFIXES[mime]}"
+    path.write_bytes(data[mime].encode() if mime == "image/svg+xml" else base64.b64decode(data[mime]))
+    return f"/{path.name}"

@@ -1,0 +1,103 @@
+"""Put a finished report into ``docs/`` and refresh the README's table and picture."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from fmlib import results
+from fmlib.compare.significance import wilson
+from fmlib.data import PROJECT_ROOT
+from fmlib.profiles import Profile
+from fmlib.report.build import is_current
+from fmlib.runner import BUILD_DIR, current_outcome
+
+DOCS = PROJECT_ROOT / "docs"
+README = PROJECT_ROOT / "README.md"
+
+
+class NotPublishable(RuntimeError):
+    """A report that is unfinished, stale, of the sample, or not made from a clean commit; the message says which."""
+
+
+def publish(profile: Profile, build_dir: Path = BUILD_DIR, docs: Path = DOCS, readme: Path = README) -> Path:
+    """Copy the profile's report and results into ``docs`` (``docs/gpu`` for the gpu profile); returns that folder."""
+    folder = build_dir / profile.name
+    records = _publishable(profile, build_dir)
+    target = docs if profile.name == "cpu" else docs / profile.name
+    target.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "report.html", target / "index.html")
+    shutil.copyfile(folder / "report.pdf", target / "report.pdf")
+    shutil.rmtree(target / "results", ignore_errors=True)
+    shutil.copytree(folder / "results", target / "results")
+    if profile.name == "cpu":
+        _picture(folder / "report.html", docs / "report.png")
+        refresh_readme(readme, records)
+    return target
+
+
+def _publishable(profile: Profile, build_dir: Path) -> list[results.Record]:
+    """The records of a report that may be published; raises NotPublishable otherwise."""
+    if profile.dataset != "full":
+        raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
+    outcome = current_outcome(profile, build_dir)
+    stale = [failure.task.name for failure in outcome.failures]
+    if stale or not is_current(outcome):
+        names = ", ".join(stale) or "the report"
+        raise NotPublishable(f"unfinished or stale: {names}; run `make report PROFILE={profile.name}`")
+    records = results.load_all(outcome.folder / "results")
+    dirty = [record.result.model for record in records if record.result.git_dirty is not False]
+    if dirty:
+        raise NotPublishable(f"measured with uncommitted changes or outside git: {', '.join(dirty)}")
+    return records
+
+
+def refresh_readme(readme: Path, records: list[results.Record]) -> None:
+    """Write the results table and the picture's link between the README's markers."""
+    machines = " and ".join(sorted({record.result.environment.machine_id for record in records}))
+    count = f"{records[0].result.test_size:,}"
+    table = f"{_markdown(results_table(records))}\n\nAccuracy on {count} test images with its 95 % interval, on {machines}."
+    text = _between(readme.read_text(encoding="utf-8"), "results", table)
+    text = _between(text, "picture", "[![The report's first page](docs/report.png)](docs/index.html)")
+    readme.write_text(text, encoding="utf-8")
+
+
+def results_table(records: list[results.Record]) -> pd.DataFrame:
+    """One row a record, best accuracy first, as text for the README."""
+    rows = []
+    for result in sorted((record.result for record in records), key=lambda result: -result.accuracy):
+        low, high = wilson(result.accuracy * result.test_size, result.test_size)
+        rows.append({
+            "model": result.display_name, "accuracy": f"{result.accuracy:.4f} ({low:.4f} to {high:.4f})",
+            "training (s)": f"{result.train_seconds:.0f}", "whole fit (s)": f"{result.fit_wall_seconds:.0f}",
+            f"predicting {result.test_size:,} (s)": f"{result.predict_seconds:.2f}",
+            "memory (MB)": f"{result.memory_mb:.0f}",
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _markdown(table: pd.DataFrame) -> str:
+    rule = ["---", *["---:"] * (table.shape[1] - 1)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [list(table.columns), rule, *table.to_numpy().tolist()])
+
+
+def _between(text: str, marker: str, content: str) -> str:
+    pattern = re.compile(rf"(<!-- {marker} -->\n).*?(\n<!-- /{marker} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise NotPublishable(f"the README has no markers <!-- {marker} --> ... <!-- /{marker} -->")
+    return pattern.sub(lambda match: match[1] + content + match[2], text)
+
+
+def _picture(page: Path, target: Path) -> None:
+    """A screenshot of the page's beginning; without a browser the old picture stays."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        print("no Chromium here: the README's picture stays as it is", file=sys.stderr)
+        return
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,1000"]
+    subprocess.run([browser, *options, f"--screenshot={target}", page.resolve().as_uri()], check=True, capture_output=True)

@@ -1,0 +1,169 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] tags=["once"]
+# # Transfer learning
+#
+# A network that has learnt to tell a thousand kinds of things apart on 1.3 million photographs has learnt to see: edges,
+# textures, parts. Transfer learning keeps what it knows and teaches it ten classes of clothing. Three adjustments make that
+# fair to the network.
+#
+# - **One channel instead of three.** A grey image is a colour image whose three channels are the same, $x_r = x_g = x_b = x$,
+#   and a convolution is linear, so the first layer's weights can be added up,
+#   $$ \sum_{c \in \{r, g, b\}} w_c * x_c = \Big(\sum_c w_c\Big) * x , $$
+#   and nothing is lost, not even a rounding error worth the name. Throwing the first layer away and starting it at
+#   random, as is often done, throws away the filters that everything above was trained on.
+# - **Inputs as it knows them.** The images are normalised to the mean and spread of those it was trained on.
+# - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
+#
+# Training has two stages. First the backbone is left as it is: its features are computed once for every image, and the head
+# alone is trained on them, the *linear probe*. It tells how good the borrowed features are. Then the whole network is
+# *fine-tuned*, layers near the input more slowly than those near the head, since edges are edges everywhere.
+#
+# Where the ImageNet weights of an architecture cannot be had, the same network is trained from scratch, and its name says so
+# wherever it appears. It then says what the architecture can do in the time, and nothing about transfer learning.
+
+# %% tags=["parameters"]
+model: str = "efficientnet_lite0"  # "efficientnet_lite0", "mobilenet_v3_small", "resnet34" or "vgg16"
+parameters: dict = {"recipe": {"epochs": 1, "image_size": 32, "lr": 0.001, "channels_last": True}}  # the model's own; what is left out has its default
+profile: str = "notebook"  # the name under which the result is filed
+dataset: str = "sample"  # "sample": 2,500 images that ship with fmlib; "full": all 70,000, fetched if need be
+validation_fraction: float = 0.1  # share of the training images held out for choices
+seed: int = 9  # of everything random in this model
+results_dir: str = "../build/notebook/results"  # where the result is saved
+job_sha256: str = ""  # identifies the inputs of an automatic run; empty when run by hand
+
+# %% tags=["remove-input"]
+from IPython.display import Markdown, display
+
+from fmlib import describe, plots, results, studies
+from fmlib.data import load_data
+from fmlib.measure import measure
+from fmlib.models.registry import build
+from fmlib.report import show_figure, show_table
+
+
+# %% [markdown] tags=["model-vgg16"]
+# VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed by a maximum
+# over 2 × 2 pixels, and three dense layers that hold nine tenths of its 138 million weights.[^vgg] It has no batch
+# normalisation, which makes it slow to start. At 32 pixels the last map is a single pixel; the average pool that
+# follows repeats it 49 times, so the first dense layer can be folded into one of 512 inputs that computes the same
+# in a forty-ninth of the weights.
+#
+# [^vgg]: K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image recognition*, 2014,
+#     [arXiv:1409.1556](https://arxiv.org/abs/1409.1556).
+
+# %% [markdown] tags=["model-resnet34"]
+# A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has nothing to say can be silent,
+# and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four
+# stages.[^resnet]
+#
+# [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*, 2015,
+#     [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
+
+# %% [markdown] tags=["model-mobilenet_v3_small"]
+# MobileNetV3 was found by a search for speed on telephones.[^mobilenet] Its convolutions are taken apart into one over space, a
+# filter a channel, and one over channels, a weighted sum a pixel, which together need about a ninth of the arithmetic;
+# small side branches weigh the channels against each other.
+#
+# [^mobilenet]: A. Howard et al., *Searching for MobileNetV3*, 2019, [arXiv:1905.02244](https://arxiv.org/abs/1905.02244).
+
+# %% [markdown] tags=["model-efficientnet_lite0"]
+# EfficientNet scales depth, width and image size together, starting from a small network found by search.[^efficientnet]
+# The Lite variant drops what small processors do badly: the side branches that weigh channels, and the swish activation,
+# for which a ReLU cut off at 6 stands in. It has 4.7 million weights.
+#
+# [^efficientnet]: M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional neural networks*, 2019,
+#     [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
+
+# %% [markdown] tags=["model-mobilenet_v3_as_run"]
+# This is the network that the original study ran under the name of MobileNetV3: its code builds a ResNet34.
+
+# %% [markdown]
+# ## Network and recipe
+
+# %% tags=["key-code"]
+data = load_data(dataset, validation_fraction)
+classifier = build(model, parameters, seed)
+measured = measure(classifier, data)
+
+# %% tags=["remove-input"]
+record = results.make_record(
+    model, classifier, data, measured, profile=profile, seed=seed, parameters=parameters, job_sha256=job_sha256 or None
+)
+results.save(record, results_dir)
+result = record.result
+
+# %% tags=["remove-input"]
+source = result.weights.source
+display(Markdown(
+    f"{result.display_name}: {result.parameter_count:,} weights, {result.flops_per_image / 1e6:,.0f} million operations an "
+    "image. " + (f"It starts from the ImageNet weights in `{source}`." if source != "none" else
+    "**No ImageNet weights were at hand**, so it is trained from scratch.")
+))
+show_table(describe.parameter_table(classifier), f"{result.display_name}: how it is trained.", "settings")
+
+# %% [markdown]
+# ## Training
+
+# %% tags=["remove-input"]
+show_table(
+    describe.stage_table(result), f"{result.display_name}: what each stage of training ended with.", "stages",
+    formats={"validation accuracy": ".4f", "training (s)": ".1f"},
+)
+show_figure(
+    plots.learning_curves(result.history),
+    f"{result.display_name}: loss and validation accuracy by epoch. The training loss includes label smoothing.",
+    "learning-curves",
+)
+display(Markdown(describe.training_sentence(result)))
+
+# %% [markdown]
+# ## What was tried
+#
+# Every setting was chosen by accuracy on the validation images.
+
+# %% tags=["remove-input"]
+studies.show_search(model)
+
+# %% [markdown]
+# ## On the test images
+
+# %% tags=["remove-input"]
+display(Markdown(describe.test_sentence(result)))
+show_table(
+    describe.class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
+    "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
+)
+show_figure(
+    plots.confusion_matrix(result.confusion_matrix, result.class_names),
+    f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
+    "confusion-matrix",
+)
+
+# %% [markdown]
+# ## Where it looks
+#
+# Grad-CAM asks which places of the image the score of the predicted class hangs on: it weighs the channels of a late layer
+# by the gradient of that score.[^gradcam] A network that looks at collars and sleeves can be trusted further than one that
+# looks at the background.
+#
+# [^gradcam]: R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
+#     [arXiv:1610.02391](https://arxiv.org/abs/1610.02391).
+
+# %% tags=["remove-input"]
+gallery, wrong = describe.grad_cam_gallery(classifier, data.test_images[:500], data.test_labels[:500], data.class_names)
+show_figure(
+    gallery,
+    f"{result.display_name}: where the prediction hangs on, for test images classified rightly and (the last {wrong}) wrongly; "
+    "the prediction above, the truth in brackets.", "grad-cam",
+)

@@ -1,0 +1,298 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The comparison
+#
+# Every model before this chapter left two files: what was measured of it, and its probabilities for every test image. All
+# that follows is computed from these files. No sentence here names a winner that the numbers did not pick, and on other
+# numbers the sentences are others.
+
+# %% tags=["parameters"]
+results_dir: str = ""  # a folder of results; empty: the one that `make report` with the profile below fills
+profile: str = "smoke"  # the profile whose results these are
+dataset: str = "sample"  # the data set that they were tested on: "sample" or "full"
+missing: list = []  # names of models that should be here but failed
+train_budget_s: float = 60.0  # how long a model may train, in seconds
+latency_budget_ms: float = 5.0  # how long it may take over one image, in milliseconds
+memory_budget_mb: float = 500.0  # how much memory its training may need, in MiB
+near_best_points: float = 1.0  # how many points of accuracy below the best still count as near it
+
+# %% tags=["remove-input"]
+import pandas as pd
+from IPython.display import Markdown, display
+
+from fmlib import plots
+from fmlib.compare import audit, calibration, errors, significance, table, verdict
+from fmlib.data import load_data
+from fmlib.report import show_figure, show_table
+from fmlib.results import load_all
+
+# %% tags=["remove-input"]
+folder = results_dir or f"../build/{profile}/results"
+records = load_all(folder)
+if not records:
+    display(Markdown(f"**There are no results in `{folder}`.** `make report PROFILE={profile}` makes them; everything below "
+                     "stays empty until then."))
+data = load_data(dataset)
+runs = table.representatives(records)
+table.check_images(runs, data.test_labels)
+overview, correct = table.overview(runs), significance.correct_table(runs)
+local, left_out = table.by_machine(overview)  # times and memory are compared on one machine only
+machine = local["machine"].iloc[0] if len(local) else "no machine"
+budgets = verdict.Budgets(train_budget_s, latency_budget_ms, memory_budget_mb, near_best_points)
+
+# %% [markdown] tags=["summary"]
+# ## The answer first
+
+# %% tags=["summary", "remove-input"]
+display(Markdown(verdict.summarise(records, budgets, missing).markdown()))
+
+# %% tags=["summary", "remove-input"]
+costs = {"train_seconds": "Training (s)", "fit_wall_seconds": "Whole fit (s)", "latency_ms": "One image (ms)",
+         "memory_mb": "Memory (MiB)"}
+percent = 100 * overview[["accuracy", "low", "high"]]
+scores = pd.DataFrame({"Accuracy (%)": percent["accuracy"], "95% interval": table.interval(percent, ".1f")})
+show_table(
+    scores.join(local[[*costs]].rename(columns=costs)).rename_axis("Model"),
+    f"Every model: accuracy on {len(data.test_labels):,} test images with its 95% interval, and what it costs. Times and "
+    f"memory are those of {machine}. “Training” counts training steps only, “whole fit” everything until the model is ready; "
+    "memory is what the fit needs on top of an idle process.",
+    "models",
+    best={"Accuracy (%)": "max"} | dict.fromkeys(costs.values(), "min"),
+    formats={"Accuracy (%)": ".1f", "Training (s)": ",.1f", "Whole fit (s)": ",.1f", "One image (ms)": ",.2f",
+             "Memory (MiB)": ",.0f"},
+)
+
+# %% tags=["summary", "remove-input"]
+show_figure(
+    plots.tradeoffs(local, table.pareto_fronts(local, ["train_seconds"]), audit.STUDY, audit.FACTS["machine"]),
+    f"Accuracy against training time. Ours ran on {machine}, the original study on {audit.FACTS['machine']}: compare heights "
+    "across the two, never times.",
+    "answer",
+)
+
+# %% [markdown]
+# ## How sure is that?
+#
+# A test set is a sample. Other photographs would give every model another score, and the question is whether they would give
+# the models another order. Two tools answer it.
+#
+# The first is an interval for each accuracy. For $k$ images right of $n$, Wilson's interval[^wilson] is the set of all true
+# accuracies $p$ that a test would not reject,
+#
+# $$ \frac{|k/n - p|}{\sqrt{p\,(1 - p)/n}} \le 1.96 . $$
+#
+# [^wilson]: E. B. Wilson, *Probable inference, the law of succession, and statistical inference*, Journal of the American
+#     Statistical Association 22, 1927.
+
+# %% tags=["remove-input"]
+show_figure(plots.accuracy_bars(overview), "Test accuracy, and the same close up with 95% intervals.", "accuracy")
+
+# %% [markdown]
+# Intervals that overlap prove nothing, because the models are not tested on different samples: they see the same images, and
+# most of these are easy for all or hard for all. What tells two models apart is only the images on which one is right and the
+# other wrong. If they were equally good, such an image would fall to either with even odds, and McNemar's test[^mcnemar] asks
+# how odd the observed split is. It is the test to use for models that are each trained once.[^dietterich] Cochran's $Q$
+# asks first whether any model differs at all; and because every pair is tested, Holm's correction raises each $p$-value so
+# that the chance of even one false alarm in the whole matrix stays below 5%.
+#
+# [^mcnemar]: Q. McNemar, *Note on the sampling error of the difference between correlated proportions*, Psychometrika 12, 1947.
+#     The exact form is used: a binomial test, with no approximation.
+# [^dietterich]: T. G. Dietterich, *Approximate statistical tests for comparing supervised classification learning algorithms*,
+#     Neural Computation 10, 1998.
+
+# %% tags=["key-code"]
+p_values = significance.pairwise_mcnemar(correct)
+display(Markdown(verdict.evidence(correct)))
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.mcnemar_matrix(p_values, overview["accuracy"]),
+    "Which models the test images tell apart: McNemar's exact test with Holm's correction, at the 5% level.", "mcnemar",
+)
+
+# %% [markdown]
+# The interval above says how much a score depends on the images that happened to be in the test set; the standard deviation
+# below says how much it depends on the random numbers that a training began with. They are different uncertainties, neither
+# contains the other, and a model that ran with one seed has no estimate of the second.
+
+# %% tags=["remove-input"]
+seeds = table.by_seed(records)
+if (seeds["seeds"] > 1).any():
+    show_table(
+        (100 * seeds).assign(seeds=seeds["seeds"]).rename_axis("Model"),
+        "Test accuracy (%) over the seeds of each model. Everywhere else a model is represented by its first seed, fixed "
+        "before any score was seen.",
+        "seeds", formats={"mean": ".2f", "sd": ".2f", "lowest": ".2f", "highest": ".2f"},
+    )
+else:
+    display(Markdown("Here every model ran with one seed, so that nothing can be said about the second."))
+
+# %% [markdown]
+# ## What does it cost?
+#
+# A model costs time when it is trained, time when it answers, and memory. Training time is shown twice: the training steps
+# alone, and everything from the call to the finished model, with validation and preparation.
+
+# %% tags=["remove-input"]
+display(Markdown(left_out or f"All times were measured on {machine}, one model at a time, each in a process of its own."))
+show_figure(plots.time_bars(local), f"Time to train, and to classify the test images, on {machine}.", "time")
+show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
+
+# %% [markdown]
+# A model is worth considering if no other is at least as accurate for less. Such models form the Pareto front; which of them
+# to take depends on what is scarce.
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.tradeoffs(local, table.pareto_fronts(local, ["latency_ms", "memory_mb", "parameters", "flops"])),
+    f"Accuracy against four other costs, on {machine}. A line joins the Pareto front.", "costs",
+)
+
+# %% [markdown]
+# ## Class by class
+#
+# One accuracy hides ten. A class's precision is the share of the images called so that are so, its recall the share of its
+# images that are found, and F1 their harmonic mean, which is low if either is. Each model's worst class is the one of lowest
+# F1. Its interval comes from drawing the test images again, a thousand times; a class that is no better in more than 2.5% of
+# these draws counts as tied with it.
+
+# %% tags=["remove-input"]
+worst = errors.worst_classes(runs)
+show_table(
+    pd.DataFrame({"Class": worst["class"], "F1": worst["f1"], "95% interval": table.interval(worst, ".2f"),
+                  "precision": worst["precision"], "recall": worst["recall"], "tied with": worst["tied"]}).rename_axis("Model"),
+    "The worst class of each model by F1, with its bootstrap interval, precision and recall.", "worst",
+    formats=dict.fromkeys(["F1", "precision", "recall"], ".2f"),
+)
+show_figure(plots.class_heatmap(errors.per_class(runs)), "F1 of every class by every model.", "classes")
+
+# %% tags=["remove-input"]
+pairs = errors.confused_pairs(runs)
+show_table(
+    pairs[["pair", "errors", "share"]].assign(share=100 * pairs["share"]).rename(
+        columns={"pair": "Classes", "errors": "Errors a model", "share": "% of all errors"}),
+    "The pairs of classes that are confused most, in either direction.", "pairs",
+    formats={"Errors a model": ".1f", "% of all errors": ".1f"},
+)
+show_figure(
+    plots.case_gallery(errors.pair_examples(runs, pairs.head(2)), data.test_images, data.class_names, "Most confused pairs:"),
+    "Images of the two most confused pairs: the label, and what most models take them for.", "confused",
+)
+
+# %% tags=["remove-input"]
+missed = errors.missed_by_all(runs)
+display(Markdown(
+    f"{len(missed):,} of {len(data.test_labels):,} test images are wrong for every model, so that no choice among these models "
+    "would get them right." if len(missed) else "No test image is wrong for every model."
+))
+show_figure(
+    plots.case_gallery(missed.head(10), data.test_images, data.class_names, "Wrong for every model:"),
+    "Images that every model gets wrong, the most unanimous first.", "missed",
+)
+
+# %% [markdown]
+# ## Beyond accuracy
+#
+# A probability should mean what it says: of the images to which a model gives 80%, four in five should be right. The expected
+# calibration error is the gap between confidence and accuracy, averaged over images in fifteen bins of confidence of equal
+# width.[^ece] Temperature scaling divides the logarithms of a model's probabilities by one number $T$ and normalises again,
+# which changes no prediction; $T$ is fitted on the validation images alone,[^guo] and a $T$ above 1 means that the model was
+# too sure of itself. Log loss charges for both, errors and false confidence.
+#
+# [^ece]: M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities using Bayesian binning*, AAAI
+#     2015.
+# [^guo]: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On calibration of modern neural networks*, 2017,
+#     [arXiv:1706.04599](https://arxiv.org/abs/1706.04599).
+
+# %% tags=["remove-input"]
+show_table(
+    calibration.calibration_table(runs).rename_axis("Model").rename(columns={
+        "temperature": "T", "log_loss": "Log loss", "log_loss_scaled": "scaled", "ece": "ECE", "ece_scaled": "ECE scaled"}),
+    "Log loss and expected calibration error on the test images, before and after temperature scaling.", "calibration",
+    best=dict.fromkeys(["Log loss", "scaled", "ECE", "ECE scaled"], "min"),
+    formats={"T": ".2f"} | dict.fromkeys(["Log loss", "scaled", "ECE", "ECE scaled"], ".3f"),
+)
+show_figure(
+    plots.reliability_diagrams(calibration.curves(runs)),
+    "Accuracy against confidence, before (blue) and after (orange) temperature scaling. Below the diagonal: too sure.",
+    "reliability",
+)
+
+# %% [markdown]
+# Models that err on different images can help each other. The matrix shows how much their errors overlap; a plain average
+# of the probabilities of the three best models, chosen on validation images, shows what that is worth.
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.agreement_matrix(errors.error_overlap(correct)),
+    "Of the images that either of two models gets wrong, the share that both get wrong.", "overlap",
+)
+ensemble = calibration.average_ensemble(runs)
+display(Markdown(ensemble.sentence() if ensemble else "With fewer than two models there is nothing to average."))
+
+# %% [markdown]
+# ## Doubtful labels
+#
+# Where models are sure, agree with each other and contradict the label, the label may be wrong.[^northcutt] The images below
+# are candidates: at least three quarters of the models predict one and the same other class, and the mean probability of that
+# class over all models is at least 90%. A person should look at them; the models may also share a mistake.
+#
+# [^northcutt]: C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty in dataset labels*,
+#     Journal of Artificial Intelligence Research 70, 2021.
+
+# %% tags=["remove-input"]
+doubtful = errors.noise_candidates(runs)
+show_figure(
+    plots.case_gallery(doubtful.head(15), data.test_images, data.class_names, "Labels that the models deny:"),
+    "The most doubtful labels: the label, what the models say, and how sure they are.", "doubtful",
+)
+
+# %% tags=["remove-input"]
+relabelled = 100 * errors.if_relabelled(runs, doubtful).rename_axis("Model")
+display(Markdown(
+    f"{len(doubtful)} of {len(data.test_labels):,} labels are candidates. If all of them were wrong and the models right, the "
+    f"scores would move by {relabelled['change'].min():+.2f} to {relabelled['change'].max():+.2f} points. This is an upper "
+    "bound by construction, because the models pick the cases themselves." if len(doubtful) else "No label is a candidate."
+))
+show_table(relabelled, "Accuracy (%) as it is, and if every candidate's label were what the models say.", "relabelled",
+           formats={"before": ".2f", "after": ".2f", "change": "+.2f"})
+
+# %% [markdown]
+# ## The original study, audited
+#
+# This project redoes a study that trained eight models on one cloud GPU, once each. Its figures stand beside ours, matched by
+# the network that in fact ran. Accuracies can be compared, as far as the study's two digits go; its times and its memory were
+# measured on another machine and, as the list below shows, in another sense.
+
+# %% tags=["remove-input"]
+beside = audit.beside_study(overview)
+show_table(
+    pd.DataFrame({
+        "Study": beside["study"], "Ours": beside["ours"], "study (%)": 100 * beside["accuracy_study"],
+        "ours (%)": 100 * beside["accuracy"], "study (s)": beside["train_seconds_study"], "ours (s)": beside["train_seconds"],
+        "study (GB)": beside["vram_gb"], "ours (GB)": beside["memory_mb"] / 1024}),
+    f"Accuracy, training time and memory: the study's on {audit.FACTS['machine']}, ours on {machine}"
+    f"{' and others' if left_out else ''}. Memory is the study's peak of video memory, and ours of RAM and video memory that "
+    "the fit needs. A dash: not measured.", "study",
+    formats={"study (%)": ".0f", "ours (%)": ".1f", "study (s)": ",.0f", "ours (s)": ",.1f", "study (GB)": ".2f",
+             "ours (GB)": ".2f"},
+)
+
+# %% [markdown]
+# Here is what was wrong in it: each mistake with what it did to the conclusions, what a few seconds of computing show of it,
+# and what this project does instead.
+
+# %% tags=["remove-input"]
+demonstrations = audit.Demonstrations(data.train_images[:1000], data.train_labels[:1000], runs)
+display(Markdown(demonstrations.markdown()))

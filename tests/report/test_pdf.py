@@ -1,0 +1,158 @@
+"""The PDF, read back."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pypdf
+import pytest
+from synthetic_report import LONG_LINE, LONG_WORD, METADATA
+
+from fmlib.report import render
+
+
+@pytest.fixture(scope="module")
+def pdf(report):
+    return pypdf.PdfReader(report[1])
+
+
+@pytest.fixture(scope="module")
+def words(pdf):
+    return "\n".join(page.extract_text() for page in pdf.pages)
+
+
+def flat(outline):
+    return [title for entry in outline for title in (flat(entry) if isinstance(entry, list) else [entry.title])]
+
+
+def elements(node, kind):
+    """All structure elements of a kind below ``node`` in the PDF's tag tree."""
+    node = node.get_object()
+    if isinstance(node, pypdf.generic.ArrayObject):
+        return [found for child in node for found in elements(child, kind)]
+    if not isinstance(node, pypdf.generic.DictionaryObject):
+        return []
+    below = elements(node["/K"], kind) if "/K" in node else []
+    return ([node] if node.get("/S") == kind else []) + below
+
+
+def test_pages_and_metadata(pdf):
+    assert 10 < len(pdf.pages) < 30
+    assert [round(float(side)) for side in pdf.pages[0].mediabox[2:]] == [595, 842]
+    assert pdf.metadata.title == METADATA.title
+    assert pdf.metadata["/Keywords"] == "FashionMNIST, image classification"
+    assert pdf.metadata.creation_date.date().isoformat() == METADATA.date
+
+
+def test_it_is_tagged_and_says_its_language(pdf):
+    root = pdf.trailer["/Root"]
+    assert root["/MarkInfo"]["/Marked"]
+    assert root["/Lang"] == "en"
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in root["/Metadata"].get_object().get_data()
+
+
+def test_figures_and_formulas_have_alternative_text(pdf):
+    tree = pdf.trailer["/Root"]["/StructTreeRoot"]
+    texts = [str(figure.get("/Alt", "")) for figure in elements(tree, "/Figure")]
+    assert texts.count("A grid of ten true by ten predicted classes.") == 3
+    assert all(texts)
+    formulas = [str(formula.get("/Alt", "")) for formula in elements(tree, "/Formula")]
+    assert r"x \in \mathbb{R}^{784}" in formulas
+
+
+def test_table_heads_are_marked_as_such(pdf):
+    assert len(elements(pdf.trailer["/Root"]["/StructTreeRoot"], "/TH")) > 20
+
+
+def test_every_font_is_embedded(pdf):
+    embedded = set()
+    for page in pdf.pages:
+        for font in page["/Resources"].get("/Font", {}).values():
+            font = font.get_object().get("/DescendantFonts", [font])[0].get_object()
+            descriptor = font["/FontDescriptor"].get_object()
+            assert {"/FontFile", "/FontFile2", "/FontFile3"} & set(descriptor), font["/BaseFont"]
+            embedded.add(str(font["/BaseFont"]))
+    assert any("Libertinus" in name for name in embedded)
+
+
+def test_bookmarks(pdf):
+    titles = [re.sub(r"\s+", " ", title) for title in flat(pdf.outline)]
+    assert titles[:5] == ["Summary", "In short", "1 The data", "1.1 Classes", "2 Classical models"]
+    assert {"2.1.3 Results", "2.2 SVM", "3.1.3 Results", "5 Comparison"} <= set(titles)
+
+
+def test_code_is_whole_and_within_the_page(pdf, words):
+    squeezed = re.sub(r"\s|\u200b", "", words)
+    for line in (LONG_LINE, LONG_WORD):
+        assert squeezed.count(re.sub(r"\s", "", line)) == 3
+    outside = []
+    for page in pdf.pages:
+        width = float(page.mediabox[2])
+        words = []
+        page.extract_text(visitor_text=lambda text, cm, tm, *_, words=words: words.append((text, tm[4] * cm[0])))
+        outside += [text for text, start in words if start > width - 70]
+    assert not [text for text in outside if len(text.strip()) > 12]
+
+
+def test_text_survives(words):
+    text = " ".join(words.split())
+    assert "naïve accents: São Paulo, Übermaß" in text
+    assert "SVM is missing from this report: the kernel died (out of memory)" in text
+    assert "This step failed: ValueError: no such column" in text
+    assert "Breiman, “Random Forests”" in text
+    assert "<script>alert(1)" in text
+
+
+def test_what_readers_are_spared(words):
+    for hidden in ("Traceback", "secret", "epoch 1 loss", "warn!", "train()", "fig-", "injected"):
+        assert hidden not in words
+
+
+def test_a_table_over_two_pages_repeats_its_head(pdf):
+    pages = [page.extract_text() for page in pdf.pages]
+    parts = [page for page in pages if re.search(r"^Model \d", page, re.MULTILINE)]
+    assert len(parts) == 2 and all("heading" in page for page in parts)
+
+
+def test_figures_and_tables_stay_with_their_captions(pdf):
+    pages = [page.extract_text() for page in pdf.pages]
+    described = [one for one in elements(pdf.trailer["/Root"]["/StructTreeRoot"], "/Figure") if one["/Alt"] != "a dot"]
+    numbers = {page.indirect_reference.idnum: i for i, page in enumerate(pdf.pages)}
+    for i, figure in enumerate(described, 1):
+        text = pages[numbers[figure.raw_get("/Pg").idnum]]
+        assert re.search(rf"^Figure\s{i}\s", text, re.MULTILINE), i
+    assert all("precision" in text for text in pages if re.search(r"^Table\s\d+\s+Scores", text, re.MULTILINE))
+
+
+def test_the_same_report_gives_the_same_bytes_and_letter_paper_works(merged, report, tmp_path):
+    assert render(merged, METADATA, tmp_path)[1].read_bytes() == report[1].read_bytes()
+    letter = pypdf.PdfReader(render(merged, METADATA, tmp_path / "letter", paper="us-letter")[1])
+    assert [round(float(side)) for side in letter.pages[0].mediabox[2:]] == [612, 792]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["letter", "report.html", "report.pdf"]
+
+
+def test_a_failed_render_leaves_the_last_report_alone(merged, tmp_path):
+    paths = render(merged, METADATA, tmp_path)
+    before = [path.read_bytes() for path in paths]
+    broken = nbformat.from_dict(merged)
+    broken.cells.append(nbformat.v4.new_code_cell("x", metadata={"fmlib": {"code": "open", "place": "- 0 1 99"}}))
+    broken.cells[-1].outputs = [
+        nbformat.v4.new_output("display_data", data={}, metadata={"fmlib": {"kind": "figure", "alt": ""}})
+    ]
+    with pytest.raises(StopIteration):
+        render(broken, METADATA, tmp_path)
+    assert [path.read_bytes() for path in paths] == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("kind", ["html", "pdf"])
+def test_nbconvert_knows_the_exporters(kind, tmp_path):
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# A título\n\nWith $x$.\n\n## Part")])
+    nbformat.write(nb, tmp_path / "one.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", f"fmlib-{kind}", str(tmp_path / "one.ipynb")]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    made = Path(tmp_path / f"one.{kind}")
+    title = pypdf.PdfReader(made).metadata.title if kind == "pdf" else re.search("<title>(.*)</title>", made.read_text())[1]
+    assert title == "A título"

@@ -1,0 +1,84 @@
+"""What a notebook says about its model."""
+
+from __future__ import annotations
+
+import pytest
+import synthetic
+
+from fmlib import describe
+from fmlib.models.registry import REGISTRY, build
+from fmlib.results import ClassScore
+
+QUICK = {"epochs": 1, "batch_size": 50}
+
+
+def settings_of(classifier) -> dict[str, str]:
+    return dict(describe.parameter_table(classifier).itertuples(index=False))
+
+
+@pytest.mark.parametrize("model", list(REGISTRY))
+def test_every_models_settings_are_shown_as_text_without_a_fit(model):
+    table = describe.parameter_table(build(model))
+    assert table.columns.tolist() == ["setting", "value"] and len(table) > 2
+    assert all(isinstance(value, str) and value for value in table["value"])
+    assert table["setting"].is_unique
+
+
+def test_settings_include_defaults_and_read_like_words():
+    given = settings_of(build("mlp", {"hidden_sizes": [8, 4], "recipe": {"lr": 0.00012345, "augmentation": {"flip": True}}}))
+    assert given["hidden sizes"] == "8, 4" and given["lr"] == "0.0001234" and given["flip"] == "yes"
+    assert given["patience"] == "none" and given["batch norm"] == "yes" and given["optimizer"] == "adam"
+    assert settings_of(build("decision_tree", {"max_depth": 3}))["max depth"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("mlp", {"hidden_sizes": [6]}), ("cnn", {"widths": [4]}), ("study_cnn", {}),
+     ("cnn", {"widths": [4], "recipe": QUICK | {"flip_averaging": True}})],
+)  # fmt: skip
+def test_a_networks_layers_are_listed_once_in_order_with_all_their_weights(few, model, parameters):
+    classifier = build(model, {"recipe": QUICK} | parameters).fit(*few.train, few.validation)
+    before = classifier.predict_proba(few.test_images)
+    table = describe.network_table(classifier)
+    assert table.columns.tolist() == ["layer", "output", "weights"]
+    assert table["weights"].sum() == classifier.parameter_count()
+    assert table["output"].iloc[-1] == "10"
+    assert (classifier.predict_proba(few.test_images) == before).all()
+
+
+def test_the_layers_of_a_network_have_names_in_words(few):
+    classifier = build("cnn", {"widths": [4], "recipe": QUICK}).fit(*few.train, few.validation)
+    rows = describe.network_table(classifier)[["layer", "output"]].values.tolist()
+    assert rows[0] == ["convolution", "8 × 27 × 27"]  # noqa: RUF001
+    assert ["batch normalisation", "4 × 13 × 13"] in rows  # noqa: RUF001
+    assert rows[-1] == ["ScaledLinear", "10"] or rows[-1] == ["dense", "10"]
+
+
+def test_the_class_report_has_a_row_a_class_and_their_mean():
+    result = synthetic.record("alpha", 0.8, size=100).result
+    table = describe.class_report(result)
+    assert table["class"].tolist() == [*synthetic.NAMES, "mean"]
+    assert table["images"].tolist() == [20] * 5 + [100]
+    assert table["F1"].iloc[-1] == pytest.approx(sum(score.f1 for score in result.classes) / 5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says", "does_not_say"),
+    [
+        ({"train_seconds": 10.0, "fit_wall_seconds": 12.0}, ["10.0 s", "Test CPU, 2 cores", "whole fit took 12.0 s", "300 MB"],
+         "GPU"),
+        ({"train_seconds": 10.0, "fit_wall_seconds": 10.1}, ["10.0 s"], "whole fit"),
+        ({"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE}, ["2,048 MB of GPU memory", "Test GPU"], "None"),
+    ],
+)  # fmt: skip
+def test_the_cost_of_training_is_told_in_words(fields, says, does_not_say):
+    sentence = describe.training_sentence(synthetic.record("alpha", 0.9, **fields).result)
+    assert all(part in sentence for part in says) and does_not_say not in sentence
+
+
+def test_the_outcome_is_told_with_the_worst_class_by_f1():
+    result = synthetic.record("alpha", 0.9, size=2000).result
+    classes = [ClassScore(name=name, precision=1, recall=1, f1=f1, support=400)
+               for name, f1 in zip(synthetic.NAMES, (0.9, 0.95, 0.412, 0.8, 0.7), strict=True)]  # fmt: skip
+    sentence = describe.test_sentence(result.model_copy(update={"classes": classes}))
+    assert "2,000 test images 90.00%" in sentence and "hardest class is pullover (0.412)" in sentence

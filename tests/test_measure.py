@@ -1,0 +1,198 @@
+"""Measurements: what they count, and what they leave out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fmlib import measure as module
+from fmlib.measure import MB, describe_machine, expected_calibration_error, git_state, latency_ms, measure, memory_use
+from fmlib.models.registry import build
+from fmlib.results import Environment
+
+# --- Memory ---------------------------------------------------------------------------------------------------------------
+
+
+def allocate(megabytes: int) -> None:
+    np.ones(megabytes * MB, np.uint8)  # ones, because zeros would touch no page
+
+
+def test_memory_use_sees_what_was_allocated_and_freed_again_within_the_block():
+    with memory_use() as use:
+        allocate(200)
+    assert 190 < use.peak_rss_mb - use.rss_baseline_mb < 300
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone")
+def test_a_block_does_not_inherit_the_peak_of_an_earlier_one():
+    with memory_use() as large:
+        allocate(200)
+    with memory_use() as small:
+        allocate(1)
+    assert small.peak_rss_mb < large.peak_rss_mb - 100
+    assert small.peak_rss_mb >= small.rss_baseline_mb
+
+
+def test_without_a_counter_to_reset_the_peak_is_that_of_the_process(monkeypatch):
+    monkeypatch.setattr(module, "_reset_peak", lambda: False)
+    with memory_use() as use:
+        allocate(50)
+    assert use.peak_rss_mb >= use.rss_baseline_mb > 0
+
+
+def test_there_is_no_gpu_memory_without_a_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with memory_use() as use:
+        pass
+    assert use.peak_vram_mb is None
+
+
+# --- Time -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock(monkeypatch) -> SimpleNamespace:
+    """A clock that stands still unless a test moves it, for latencies and for stopwatches."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    return clock
+
+
+def test_latency_is_of_one_image_at_a_time_without_the_warm_up(clock, small):
+    shapes, durations = [], iter([10.0] * 5 + [0.001] * 90 + [0.003] * 10)
+
+    def predict(images: np.ndarray) -> None:
+        shapes.append(images.shape)
+        clock.now += next(durations)
+
+    p50, p95 = latency_ms(predict, small.test_images[:7], repeats=100)
+    assert (p50, p95) == pytest.approx((1.0, 3.0))
+    assert set(shapes) == {(1, 28, 28)}
+
+
+def test_latencies_of_a_real_model_are_positive_and_ordered(few):
+    tree = build("decision_tree").fit(*few.train, few.validation)
+    p50, p95 = latency_ms(tree.predict_proba, few.test_images, repeats=10)
+    assert 0 < p50 <= p95
+
+
+class Spy:
+    """A classifier that takes 3 s to train within a fit of 5 s, and 2 s a call to predict; it notes what it is given."""
+
+    def __init__(self, clock: SimpleNamespace) -> None:
+        self.clock, self.calls, self.train_seconds_ = clock, [], 0.0
+
+    def fit(self, images: np.ndarray, labels: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -> Spy:
+        self.fitted_on, self.train_seconds_ = (images, labels, *validation), 3.0
+        self.clock.now += 5
+        return self
+
+    def predict_proba(self, images: np.ndarray) -> np.ndarray:
+        self.calls.append(images)
+        self.clock.now += 2
+        return np.full((len(images), 10), 0.1, np.float32)
+
+
+def test_a_model_is_fitted_once_and_sees_the_test_images_once_and_last(clock, few):
+    spy = Spy(clock)
+    measured = measure(spy, few)
+    wanted = (*few.train, *few.validation)
+    assert all(got is want for got, want in zip(spy.fitted_on, wanted, strict=True))
+    of_test = [images is few.test_images for images in spy.calls]
+    assert of_test == [False] * (len(spy.calls) - 1) + [True]
+    assert measured.proba.shape == measured.validation_proba.shape == (20, 10)
+
+
+def test_training_fitting_and_prediction_are_timed_apart_after_a_warm_up(clock, few):
+    measured = measure(Spy(clock), few)
+    assert (measured.train_seconds, measured.fit_wall_seconds, measured.predict_seconds) == (3, 5, 2)
+    assert (measured.latency_ms_p50, measured.latency_ms_p95) == (2000, 2000)
+
+
+# --- Calibration ----------------------------------------------------------------------------------------------------------
+
+
+def confident(values: list[float]) -> np.ndarray:
+    """Probabilities of two classes, the first of them as given."""
+    return np.array([[value, 1 - value] for value in values])
+
+
+@pytest.mark.parametrize(
+    ("first_class", "labels", "wanted"),
+    [
+        ([1.0, 1.0], [0, 0], 0.0),
+        ([1.0, 1.0], [1, 1], 1.0),
+        ([1.0, 1.0], [0, 1], 0.5),
+        ([0.8, 0.8, 0.8, 0.8, 0.8], [0, 0, 0, 0, 1], 0.0),
+        # two bins: two images at 0.9, one right: gap 0.4; two at 0.6, both right: gap 0.4
+        ([0.9, 0.9, 0.6, 0.6], [0, 1, 0, 0], 0.4),
+        # two bins of unequal weight: one at 0.95, wrong: gap 0.95; three at 0.7, two right: gap 1/30
+        ([0.95, 0.7, 0.7, 0.7], [1, 0, 0, 1], (0.95 + 3 * (0.7 - 2 / 3)) / 4),
+    ],
+)
+def test_the_calibration_error_of_worked_examples(first_class, labels, wanted):
+    assert expected_calibration_error(confident(first_class), np.array(labels)) == pytest.approx(wanted)
+
+
+@given(arrays(np.float64, (12, 4), elements=st.floats(0.01, 1)), arrays(np.int64, 12, elements=st.integers(0, 3)))
+def test_the_calibration_error_is_a_fraction_and_at_least_the_overall_gap(raw, labels):
+    proba = raw / raw.sum(1, keepdims=True)
+    error = expected_calibration_error(proba, labels)
+    assert abs(proba.max(1).mean() - (proba.argmax(1) == labels).mean()) - 1e-9 <= error <= 1
+
+
+@given(arrays(np.int64, 20, elements=st.integers(0, 9)))
+def test_sure_and_right_means_no_calibration_error(labels):
+    assert expected_calibration_error(np.eye(10)[labels], labels) == 0
+
+
+# --- The machine ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_machine_is_described_as_results_want_it():
+    machine = Environment(**describe_machine(torch.device("cpu")))
+    assert machine.cores >= 1 and machine.memory_gb > 0 and machine.device == "cpu"
+    assert set(module.PACKAGES) | {"python"} == set(machine.versions)
+    assert f"{machine.cores} core" in machine.machine_id and machine.processor in machine.machine_id
+
+
+@pytest.mark.skipif(not shutil.which("git"), reason="needs git")
+def test_git_state_is_the_commit_and_whether_tracked_files_differ(tmp_path, monkeypatch):
+    def git(*arguments: str) -> str:
+        identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+
+    monkeypatch.setattr(module, "PROJECT_ROOT", tmp_path)
+    (tmp_path / "file").write_text("one")
+    for command in (("init", "-q"), ("add", "file"), ("commit", "-qm", "first")):
+        git(*command)
+    assert git_state() == (git("rev-parse", "HEAD").strip(), False)
+    (tmp_path / "untracked").write_text("new")
+    assert git_state()[1] is False
+    (tmp_path / "file").write_text("two")
+    assert git_state()[1] is True
+
+
+@pytest.mark.parametrize("why", ["no checkout", "no git"])
+def test_git_state_is_unknown_outside_a_checkout_and_without_git(tmp_path, monkeypatch, why):
+    monkeypatch.setattr(module, "PROJECT_ROOT", tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    if why == "no git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    assert git_state() == (None, None)
+
+
+def test_the_processor_has_a_name_where_the_system_does_not_tell_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "Path", lambda _path: tmp_path / "cpuinfo")
+    assert module.processor_name()
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Test CPU: v2\n")
+    assert module.processor_name() == "Test CPU: v2"

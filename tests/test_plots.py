@@ -1,0 +1,112 @@
+"""Figures: each says what it found, and its labels can be read."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+
+from fmlib import plots
+from fmlib.compare import audit, calibration, errors, significance, table
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (20, 12, 12), dtype=np.uint8)
+WINNER, TIED = (table.representatives(records) for records in (synthetic.clear_winner(), synthetic.all_tied()))
+
+
+def comparisons(runs) -> dict[str, plots.Plot]:
+    """Every figure of the comparison."""
+    overview, correct = table.overview(runs), significance.correct_table(runs)
+    pairs = errors.pair_examples(runs, errors.confused_pairs(runs)).assign(image=lambda frame: frame["image"] % 20)
+    return {
+        "accuracy": plots.accuracy_bars(overview), "time": plots.time_bars(overview), "memory": plots.memory_bars(overview),
+        "tradeoffs": plots.tradeoffs(overview, table.pareto_fronts(overview, ["train_seconds"]), audit.STUDY, "a GPU"),
+        "classes": plots.class_heatmap(errors.per_class(runs)),
+        "mcnemar": plots.mcnemar_matrix(significance.pairwise_mcnemar(correct), overview["accuracy"]),
+        "overlap": plots.agreement_matrix(errors.error_overlap(correct)),
+        "reliability": plots.reliability_diagrams(calibration.curves(runs)),
+        "cases": plots.case_gallery(pairs, IMAGES, [f"class {i}" for i in range(10)], "Confused:"),
+    }
+
+
+def single() -> dict[str, plots.Plot]:
+    """Every figure of the models' own chapters."""
+    labels, record = np.arange(20) % 5, synthetic.record("a", 0.9, history=6)
+    history = [epoch.model_copy(update={"stage": "frozen" if epoch.epoch < 3 else "all"}) for epoch in record.result.history]
+    ablation = pd.DataFrame({"variant": ["full", "no flip"], "accuracy": [0.9, 0.88], "train_seconds": [10, 9]})
+    return {
+        "samples": plots.sample_grid(IMAGES[:7], list("abcdefg")),
+        "before": plots.before_after_grid(IMAGES[:3], IMAGES[:3] / 255 - 0.3, list("abc")),
+        "balance": plots.class_balance({"train": np.arange(5) + 1, "test": np.ones(5, int)}, synthetic.NAMES),
+        "means": plots.mean_images(IMAGES, labels, synthetic.NAMES),
+        "curves": plots.learning_curves(history), "one epoch": plots.learning_curves(history[:1]),
+        "confusion": plots.confusion_matrix(record.result.confusion_matrix, synthetic.NAMES),
+        "ablation": plots.ablation_bars(ablation), "no variant": plots.ablation_bars(ablation[:1]),
+    }
+
+
+def sizes(figure: Figure) -> set[float]:
+    return {text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()}
+
+
+@pytest.mark.parametrize("draw", [single, lambda: comparisons(WINNER), lambda: comparisons(table.representatives(
+    synthetic.ten_models(500)))], ids=["chapters", "comparison", "ten models"])
+def test_every_figure_fits_a_page_is_legible_and_says_something(draw):
+    for name, (figure, alt) in draw().items():
+        figure.draw_without_rendering()
+        assert figure.get_figwidth() == 7 and figure.get_figheight() < 10, name
+        assert alt.endswith(".") and 20 < len(alt) < 1000 and "nan" not in alt, (name, alt)
+        assert min(sizes(figure)) >= 7.5, name
+    assert not plt.get_fignums()
+
+
+def test_the_text_follows_the_finding():
+    first, second = comparisons(WINNER), comparisons(TIED)
+    assert all(first[name][1] != second[name][1] for name in first)
+    assert "0 of 3 pairs" in first["mcnemar"][1] and "3 of 3 pairs" in second["mcnemar"][1]
+    assert first["accuracy"][1].startswith("Alpha is right on 95.0%")
+    assert "beaten none" in first["tradeoffs"][1] and "beaten Gamma" in second["tradeoffs"][1]
+
+
+def test_nothing_to_show_is_a_notice():
+    for name, (_, alt) in comparisons({}).items():
+        assert alt.startswith("Nothing to show"), name
+
+
+def test_learning_curves_mark_the_lowest_validation_loss():
+    history = synthetic.record("a", 0.9, history=7).result.history
+    assert "in epoch 4 of 7" in plots.learning_curves(history)[1]
+
+
+def labels(figure: Figure) -> list[Annotation]:
+    return [child for ax in figure.axes for child in ax.texts if isinstance(child, Annotation)]
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("study", [None, audit.STUDY])
+def test_labels_of_a_scatter_cover_neither_each_other_nor_points(crowded, study):
+    overview = table.overview(table.representatives(synthetic.ten_models(500)))
+    if crowded:
+        overview["accuracy"] = 0.9 + 0.004 * np.sin(np.arange(10))
+        overview["train_seconds"] = 100 + 40 * np.cos(np.arange(10))
+    fronts = table.pareto_fronts(overview, ["train_seconds"])
+    figure, _ = plots.tradeoffs(overview, fronts, study, "a GPU")
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(label) for label in labels(figure)]
+    assert len(boxes) == 10 + (0 if study is None else len(study))
+    assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
+    points = figure.axes[0].transData.transform(figure.axes[0].collections[0].get_offsets())
+    assert not [1 for box in boxes for point in points if box.contains(*point)]
+    frame = figure.axes[0].get_window_extent().padded(1)
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
+
+
+def test_scatter_has_a_log_axis_only_where_the_span_asks_for_it():
+    overview = table.overview(WINNER)
+    figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, ["train_seconds", "memory_mb"]))
+    assert [ax.get_xscale() for ax in figure.axes] == ["log", "linear"]

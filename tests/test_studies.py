@@ -1,0 +1,150 @@
+"""Searches and ablations: judged on validation images, and no variant measured twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fmlib import studies
+from fmlib.data import ImageData
+from fmlib.models.registry import ParameterError, build
+from fmlib.studies import changed, load_study, run_study
+
+STUDY = """
+description: how deep a tree
+model: decision_tree
+base: {criterion: entropy}
+common: {max_depth: 2}
+variants:
+  "as it is": {}
+  "deeper": {max_depth: 6}
+  "impure": {criterion: gini}
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one study, and for its table."""
+    (tmp_path / "tree-search.yaml").write_text(STUDY)
+    monkeypatch.setattr(studies, "TABLES_DIR", tmp_path)
+    monkeypatch.setattr(studies, "load_study", lambda name: load_study(name, tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def untested(small: ImageData) -> ImageData:
+    """Data whose test images are a trap: no study may look at them."""
+    return replace(small, test_images=None, test_labels=None)
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[dict]:
+    """Notes every variant that is really fitted; interrupts the one after ``stop_after``."""
+    judged, judge = [], studies._judge
+
+    def note(study, parameters, data):
+        if len(judged) == stop_after:
+            raise KeyboardInterrupt
+        judged.append(parameters)
+        return judge(study, parameters, data)
+
+    monkeypatch.setattr(studies, "_judge", note)
+    return judged
+
+
+@pytest.mark.parametrize("path", sorted(studies.STUDIES_DIR.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_study_of_the_project_is_valid(path):
+    study = load_study(path.stem)
+    assert path.stem.startswith(f"{study.model}-")
+    parameters = [study.parameters(variant) for variant in study.variants]
+    assert all(one not in parameters[:i] for i, one in enumerate(parameters)), "two variants are the same"
+
+
+def test_dotted_keys_change_a_copy_and_leave_the_base_alone():
+    base = {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
+    after = changed(base, {"recipe.lr": 0.2, "recipe.augmentation.flip": True, "widths": [8]})
+    assert after == {"widths": [8], "recipe": {"lr": 0.2, "epochs": 3, "augmentation": {"flip": True}}}
+    assert base == {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
+
+
+def test_every_variant_is_judged_on_the_validation_images_alone(place, untested, small):
+    said = []
+    table = run_study("tree-search", untested, said.append)
+    assert table["variant"].tolist() == ["as it is", "deeper", "impure"] and len(said) == 3
+    tree = build("decision_tree", {"criterion": "entropy", "max_depth": 6}).fit(*small.train, small.validation)
+    right = (tree.predict(small.validation_images) == small.validation_labels).mean()
+    assert table["accuracy"][1] == pytest.approx(right, abs=1e-4)
+    kept = pd.read_csv(place / "tree-search.csv")
+    assert kept.columns.tolist() == ["variant", "accuracy", "log_loss", "train_seconds", "machine", "parameters"]
+    assert np.allclose(kept["log_loss"], table["log_loss"])
+
+
+def test_a_second_run_measures_nothing_and_changes_nothing(place, untested, monkeypatch):
+    run_study("tree-search", untested, str)
+    before, judged = (place / "tree-search.csv").read_bytes(), counted(monkeypatch)
+    run_study("tree-search", untested, str)
+    assert judged == [] and (place / "tree-search.csv").read_bytes() == before
+
+
+def test_a_run_that_is_stopped_keeps_what_was_measured_before_and_goes_on_from_there(place, untested, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        counted(patch, stop_after=2)
+        run_study("tree-search", untested, str)
+    assert pd.read_csv(place / "tree-search.csv")["variant"].tolist() == ["as it is", "deeper"]
+    changed_study = STUDY.replace('"as it is": {}', '"new": {min_samples_leaf: 3}\n  "as it is": {}')
+    (place / "tree-search.yaml").write_text(changed_study)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        counted(patch, stop_after=1)  # stops at "impure", after "new"
+        run_study("tree-search", untested, str)
+    assert pd.read_csv(place / "tree-search.csv")["variant"].tolist() == ["new", "as it is", "deeper"]
+    judged = counted(monkeypatch)
+    table = run_study("tree-search", untested, str)
+    assert [one["criterion"] for one in judged] == ["gini"]
+    assert table["variant"].tolist() == ["new", "as it is", "deeper", "impure"]
+
+
+def test_a_study_with_a_new_first_variant_loses_nothing_when_that_one_fails(place, untested, monkeypatch):
+    run_study("tree-search", untested, str)
+    (place / "tree-search.yaml").write_text(STUDY.replace('"as it is": {}', '"new": {max_depth: 3}\n  "as it is": {}'))
+    counted(monkeypatch, stop_after=0)
+    with pytest.raises(KeyboardInterrupt):
+        run_study("tree-search", untested, str)
+    assert len(pd.read_csv(place / "tree-search.csv")) == 3
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [("deeper\": {max_depth", "deeper\": {max_dept", "did you mean 'max_depth'"), ("gini", "guinea", "'gini' or 'entropy'"),
+     ("model: decision_tree", "model: tree", "no such model")],
+)  # fmt: skip
+def test_a_variant_that_its_model_refuses_is_an_error_before_anything_runs(place, untested, monkeypatch, old, new, says):
+    judged = counted(monkeypatch)
+    (place / "tree-search.yaml").write_text(STUDY.replace(old, new))
+    with pytest.raises(ParameterError, match=says):
+        run_study("tree-search", untested, str)
+    assert judged == []
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What a notebook would show, as text."""
+    texts = []
+    monkeypatch.setattr("IPython.display.display", lambda thing, **_: texts.append(str(getattr(thing, "data", thing))))
+    return texts
+
+
+def test_a_notebook_says_how_to_make_a_table_that_is_not_there(place, shown):
+    studies.show_search("svm")
+    assert "python -m fmlib study svm-search" in shown[0]
+
+
+def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
+    (place / "decision_tree-search.yaml").write_text(STUDY)
+    run_study("decision_tree-search", untested, str)
+    captions = []
+    monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: captions.append((len(table), caption)))
+    studies.show_search("decision_tree")
+    assert shown == ["how deep a tree"] and captions[0][0] == 3 and "Measured on" in captions[0][1]

@@ -1,0 +1,418 @@
+"""The template: what it trains on, what it keeps, and that it can be repeated."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+from torch import Tensor, nn
+
+from fmlib import training
+from fmlib.models.registry import build
+from fmlib.results import Epoch
+from fmlib.training import Recipe, Template, learning_rate_factor, parameter_groups, seed_everything
+from fmlib.transforms import Augmentation
+
+CPU = torch.device("cpu")
+
+
+class Linear(nn.Module):
+    """A linear classifier that notes every batch it sees, and whether it is being trained."""
+
+    def __init__(self, pixels: int = 784, classes: int = 10) -> None:
+        super().__init__()
+        self.layer = nn.Linear(pixels, classes)
+        self.seen: list[tuple[bool, Tensor]] = []
+        self.dtypes: set[torch.dtype] = set()
+
+    def forward(self, batch: Tensor) -> Tensor:
+        self.seen.append((self.training, batch.detach().clone()))
+        logits = self.layer(batch.flatten(1))
+        self.dtypes.add(logits.dtype)
+        return logits
+
+    def batches(self, training: bool) -> list[Tensor]:
+        return [batch for was_training, batch in self.seen if was_training == training]
+
+
+def template(network: nn.Module | None = None, seed: int = 9, **recipe: object) -> Template:
+    if network is None:
+        torch.manual_seed(seed)
+        network = Linear()
+    return Template(network, Recipe(**({"epochs": 2, "batch_size": 50} | recipe)), 0.0, 255.0, CPU, seed)
+
+
+Tensors = tuple[Tensor, Tensor]
+
+
+@pytest.fixture(scope="module")
+def train(small) -> Tensors:
+    return torch.from_numpy(small.train_images), torch.from_numpy(small.train_labels)
+
+
+@pytest.fixture(scope="module")
+def validation(small) -> Tensors:
+    return torch.from_numpy(small.validation_images), torch.from_numpy(small.validation_labels)
+
+
+def weights(network: nn.Module) -> Tensor:
+    return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
+
+
+# --- Repeatable -----------------------------------------------------------------------------------------------------------
+
+RECIPE = {"epochs": 2, "batch_size": 64, "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1}}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"), [("mlp", {"hidden_sizes": [16], "dropout": 0.3}), ("cnn", {"widths": [4]}), ("study_cnn", {})]
+)
+def test_the_same_seed_gives_the_same_predictions_and_another_seed_others(small, model, parameters):
+    def predictions(seed: int, noise: int) -> np.ndarray:
+        for disturb in (torch.manual_seed, np.random.seed, random.seed):
+            disturb(noise)
+        classifier = build(model, parameters | {"recipe": RECIPE}, seed)
+        return classifier.fit(*small.train, small.validation).predict_proba(small.test_images)
+
+    first = predictions(1, noise=1)
+    assert np.array_equal(first, predictions(1, noise=2))
+    assert not np.array_equal(first, predictions(2, noise=1))
+
+
+def test_seeding_covers_python_numpy_and_torch():
+    def draw() -> tuple[float, float, float]:
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    seed_everything(3)
+    first = draw()
+    seed_everything(3)
+    assert draw() == first
+
+
+# --- What a network sees --------------------------------------------------------------------------------------------------
+
+
+def numbered(n: int) -> Tensors:
+    """Images 2 x 2 whose left pixels hold the image's number and whose right ones are black."""
+    images = torch.zeros(n, 2, 2, dtype=torch.uint8)
+    images[:, :, 0] = torch.arange(1, n + 1)[:, None]
+    return images, torch.arange(n) % 10
+
+
+def by_number(batches: list[Tensor]) -> dict[int, bool]:
+    """Whether each numbered image was seen mirrored."""
+    pixels = torch.cat(batches)[:, 0, 0]
+    return {round(row.max().item()): bool(row[1] > row[0]) for row in pixels}
+
+
+@given(st.integers(1, 200), st.integers(1, 64))
+def test_an_epoch_shows_every_image_once_in_batches_of_nearly_one_size(n, batch_size):
+    network = Linear(4)
+    one = Template(network, Recipe(epochs=1, batch_size=batch_size), 0.0, 1.0, CPU, 0)
+    one.train(*numbered(n), numbered(3))
+    sizes = [len(batch) for batch in network.batches(training=True)]
+    seen = torch.cat(network.batches(training=True))[:, 0, 0, 0].round().int().tolist()
+    assert sorted(seen) == list(range(1, n + 1))
+    assert max(sizes) <= batch_size and max(sizes) - min(sizes) <= 1
+
+
+def test_every_epoch_has_an_order_of_its_own(train, validation):
+    network = Linear()
+    template(network).train(*train, validation)
+    first, second = torch.cat(network.batches(training=True)).split(300)
+    assert not torch.equal(first, second)
+    assert torch.equal(first.sum((1, 2, 3)).sort().values, second.sum((1, 2, 3)).sort().values)
+
+
+def test_alternating_flips_show_each_image_from_the_other_side_in_the_next_epoch():
+    network = Linear(4)
+    recipe = Recipe(epochs=4, batch_size=100, augmentation=Augmentation(flip="alternate"))
+    Template(network, recipe, 0.0, 1.0, CPU, 0).train(*numbered(100), numbered(3))
+    epochs = [by_number([batch]) for batch in network.batches(training=True)]
+    assert 30 < sum(epochs[0].values()) < 70
+    for now, then in pairwise(epochs):
+        assert all(now[image] != then[image] for image in now)
+
+
+def test_training_images_are_augmented_and_validation_images_are_not(train, validation):
+    network = Linear()
+    template(network, augmentation={"erase_size": 56}).train(*train, validation)  # a square that hides a whole image
+    assert all(batch.max() == 0 for batch in network.batches(training=True))
+    assert torch.equal(network.batches(training=False)[0][:, 0], validation[0] / 255)
+
+
+def test_no_gradient_comes_from_validation_images(train, validation):
+    other = 255 - validation[0], (validation[1] + 1) % 10
+    trained = [weights(template().train(*train, one).network) for one in (validation, other)]
+    assert torch.equal(*trained)
+
+
+def test_the_network_is_left_as_it_was_by_validation_and_test(train, validation):
+    one = template(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)))
+    before = {name: value.clone() for name, value in one.network.state_dict().items()}
+    assert one.validate(*validation) == one.validate(*validation)
+    assert all(torch.equal(value, before[name]) for name, value in one.network.state_dict().items())
+
+
+# --- What it keeps --------------------------------------------------------------------------------------------------------
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[Tensor]:
+    """Make validation report these losses, epoch by epoch; the weights that each was asked for come back."""
+    kept: list[Tensor] = []
+
+    def validate(self: Template, _images: Tensor, _labels: Tensor, network: nn.Module | None = None) -> tuple[float, float]:
+        kept.append(weights(network or self.network))
+        return losses[len(kept) - 1], 0.5
+
+    monkeypatch.setattr(Template, "validate", validate)
+    return kept
+
+
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs_run", "best"),
+    [
+        ([3, 1, 2, 2, 0, 0], 2, 4, 2),
+        ([3, 1, 2, 0.5, 1, 1], 2, 6, 4),
+        ([1, 1, 1, 1, 1, 1], 1, 2, 1),
+        ([6, 5, 4, 3, 2, 1], 1, 6, 6),
+        ([1, 2, 3, 4, 5, 6], None, 6, 6),
+    ],
+)
+def test_early_stopping_stops_and_restores_the_best_weights(train, validation, monkeypatch, losses, patience, epochs_run, best):
+    kept = scripted(monkeypatch, losses)
+    one = template(epochs=6, patience=patience).train(*train, validation)
+    assert len(one.history) == epochs_run
+    assert torch.equal(weights(one.network), kept[best - 1])
+
+
+def test_early_stopping_restores_the_averaged_weights_that_were_validated(train, validation, monkeypatch):
+    kept = scripted(monkeypatch, [3, 1, 2, 2])
+    one = template(epochs=4, patience=2, weight_average=0.9).train(*train, validation)
+    assert torch.equal(weights(one.network), kept[1])
+
+
+def test_weight_averaging_is_the_exponential_moving_average_of_the_steps(train, validation, monkeypatch):
+    steps, make = [], training.make_optimizer
+
+    def watched(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+        optimizer = make(network, recipe)
+        optimizer.register_step_post_hook(lambda *_: steps.append(weights(network)))
+        return optimizer
+
+    monkeypatch.setattr(training, "make_optimizer", watched)
+    one = template(weight_average=0.75).train(*train, validation)
+    wanted = steps[0]
+    for step in steps[1:]:
+        wanted = 0.75 * wanted + 0.25 * step
+    assert len(steps) == 12
+    assert torch.allclose(weights(one.network), wanted, atol=1e-6)
+
+
+def test_the_history_has_a_valid_row_an_epoch(train, validation):
+    one = template(epochs=3, schedule="linear", lr=0.001).train(*train, validation)
+    rows = [Epoch(**row) for row in one.history]
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert [row.lr for row in rows] == pytest.approx([0.001, 0.001 * 2 / 3, 0.001 / 3])
+    assert sum(row.train_seconds for row in rows) == pytest.approx(one.train_seconds)
+    assert rows[-1].train_loss < rows[0].train_loss
+    loss, accuracy = one.validate(*validation)
+    assert (rows[-1].validation_loss, rows[-1].validation_accuracy) == pytest.approx((loss, accuracy))
+
+
+def test_a_trained_network_has_learnt_something(train, validation, small):
+    one = template(epochs=20, lr=0.003).train(*train, validation)
+    proba = one.test(torch.from_numpy(small.test_images))
+    assert proba.dtype == torch.float32 and torch.allclose(proba.sum(1), torch.ones(100), atol=1e-5)
+    assert (proba.argmax(1).numpy() == small.test_labels).mean() > 0.6
+
+
+def test_training_time_excludes_validation(train, validation, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(training.time, "perf_counter", lambda: clock.now)
+
+    class Slow(Linear):
+        def forward(self, batch: Tensor) -> Tensor:
+            clock.now += 1 if self.training else 1000
+            return super().forward(batch)
+
+    one = template(Slow()).train(*train, validation)
+    assert one.train_seconds == 12
+    assert [row["train_seconds"] for row in one.history] == [6, 6]
+
+
+def test_memory_stays_flat_across_epochs(sample):
+    tensors = [torch.from_numpy(array) for array in (*sample.train, *sample.validation)]
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
+    history = template(network, epochs=12).train(tensors[0], tensors[1], (tensors[2], tensors[3])).history
+    assert history[-1]["rss_mb"] - history[1]["rss_mb"] < 30
+
+
+# --- Loss -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
+def test_the_training_loss_includes_label_smoothing_and_the_validation_loss_does_not(train, validation, smoothing):
+    one = template(epochs=1, lr=1e-12, label_smoothing=smoothing)
+    logits = one.network((train[0] / 255).unsqueeze(1)).detach()
+    held_out = one.network((validation[0] / 255).unsqueeze(1)).detach()
+    row = one.train(*train, validation).history[0]
+    assert row["train_loss"] == pytest.approx(F.cross_entropy(logits, train[1], label_smoothing=smoothing).item(), rel=1e-4)
+    assert row["validation_loss"] == pytest.approx(F.cross_entropy(held_out, validation[1]).item(), rel=1e-4)
+
+
+def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate(train, validation):
+    with pytest.raises(FloatingPointError, match=r"training loss became (nan|inf).*lower lr than 1e\+38"):
+        template(optimizer="sgd", lr=1e38).train(*train, validation)
+
+
+# --- Precision and views --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("precision", "capable", "computed_in"),
+    [("float32", True, torch.float32), ("bfloat16", False, torch.float32), ("bfloat16", True, torch.bfloat16)],
+)
+def test_bfloat16_is_used_only_where_asked_for_and_available(train, validation, monkeypatch, precision, capable, computed_in):
+    monkeypatch.setattr(training, "has_bfloat16", lambda _device: capable)
+    network = Linear()
+    one = template(network, precision=precision).train(*train, validation)
+    assert network.dtypes == {computed_in}
+    assert one.test(validation[0]).dtype == torch.float32 and weights(network).dtype == torch.float32
+
+
+def test_flip_averaging_gives_an_image_and_its_mirror_image_the_same_probabilities(validation):
+    one = template(flip_averaging=True)
+    images = validation[0]
+    assert torch.allclose(one.test(images), one.test(images.flip(-1)), atol=1e-6)
+    assert not torch.allclose(template().test(images), template().test(images.flip(-1)), atol=1e-3)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_memory_layout_does_not_change_predictions(validation, channels_last):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 10))
+    wanted = network((validation[0] / 255).unsqueeze(1)).softmax(1)
+    assert torch.allclose(template(network, channels_last=channels_last).test(validation[0]), wanted, atol=1e-5)
+
+
+# --- Schedule and optimiser -----------------------------------------------------------------------------------------------
+
+kinds, fractions = st.sampled_from(["constant", "linear", "cosine"]), st.floats(0, 1)
+warmups = st.one_of(st.just(0.0), st.floats(0.01, 0.9))
+
+
+@given(kinds, warmups, fractions)
+def test_the_learning_rate_lies_between_zero_and_lr(kind, warmup, done):
+    assert -1e-9 <= learning_rate_factor(done, Recipe(schedule=kind, warmup_fraction=warmup)) <= 1 + 1e-9
+
+
+@given(kinds, st.floats(0.01, 0.9), fractions, fractions)
+def test_the_learning_rate_rises_while_it_warms_up_and_never_after(kind, warmup, a, b):
+    recipe = Recipe(schedule=kind, warmup_fraction=warmup)
+    first, second = sorted((a, b))
+    factors = [learning_rate_factor(done * warmup * 0.999, recipe) for done in (first, second)]
+    assert 0.2 - 1e-9 <= factors[0] <= factors[1] <= 1
+    later = [learning_rate_factor(warmup + done * (1 - warmup), recipe) for done in (first, second)]
+    assert later[0] >= later[1] - 1e-9
+
+
+@given(warmups)
+def test_the_learning_rate_peaks_at_lr_and_falling_schedules_end_at_zero(warmup):
+    for kind, end in (("constant", 1.0), ("linear", 0.0), ("cosine", 0.0)):
+        recipe = Recipe(schedule=kind, warmup_fraction=warmup)
+        assert learning_rate_factor(warmup, recipe) == pytest.approx(1)
+        assert learning_rate_factor(1.0, recipe) == pytest.approx(end, abs=1e-9)
+
+
+def test_biases_learn_faster_and_decay_less_and_fixed_weights_are_left_out():
+    network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    network[0].weight.requires_grad_(False)
+    matrices, others = parameter_groups(network, Recipe(lr=0.1, weight_decay=0.01, bias_lr_factor=10))
+    assert (matrices["lr"], matrices["weight_decay"]) == pytest.approx((0.1, 0.01))
+    assert (others["lr"], others["weight_decay"]) == pytest.approx((1.0, 0.001))
+    assert [id(p) for p in matrices["params"]] == [id(network[2].weight)]
+    assert len(others["params"]) == 4
+
+
+def test_a_network_may_have_parameter_groups_of_its_own():
+    class Own(Linear):
+        def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
+            return [{"params": [self.layer.bias], "lr": recipe.lr / 2}]
+
+    optimizer = training.make_optimizer(Own(), Recipe(lr=0.1))
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind"),
+    [({"optimizer": "sgd"}, torch.optim.SGD), ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD),
+     ({"optimizer": "adam"}, torch.optim.Adam), ({"optimizer": "adamw"}, torch.optim.AdamW)],
+)  # fmt: skip
+def test_every_optimiser_lowers_the_loss(train, validation, recipe, kind):
+    assert type(training.make_optimizer(Linear(), Recipe(**recipe))) is kind
+    history = template(epochs=3, lr=0.001, **recipe).train(*train, validation).history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"epochs": 0}, {"batch_size": -1}, {"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -0.1}, {"schedule": "step"},
+     {"optimizer": "lion"}, {"warmup_fraction": 1.0}, {"label_smoothing": 1.0}, {"patience": 0}, {"weight_average": 1.0},
+     {"precision": "float16"}, {"image_size": 0}, {"scaling": "minmax"}, {"learning_rate": 0.1}],
+    ids=lambda wrong: next(iter(wrong)),
+)  # fmt: skip
+def test_a_recipe_refuses_what_it_cannot_do(wrong):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        Recipe(**wrong)
+
+
+# --- Progress -------------------------------------------------------------------------------------------------------------
+
+
+def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(train, validation, capfd):
+    template(epochs=3).train(*train, validation)
+    out, err = capfd.readouterr()
+    lines = out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [f"train epoch {epoch}/3" for epoch in (1, 2, 3)]
+    assert all("validation loss" in line and "accuracy" in line for line in lines) and err == ""
+
+
+def test_progress_is_a_bar_where_bars_are_wanted(train, validation, monkeypatch, capfd):
+    monkeypatch.setenv("FMLIB_PROGRESS", "bars")
+    template(epochs=3).train(*train, validation)
+    out, err = capfd.readouterr()
+    assert out == "" and "18/18" in err and "validation loss" in err
+
+
+@pytest.mark.parametrize(("wish", "jupyter", "bars"), [("lines", True, False), ("bars", False, True), (None, True, True)])
+def test_bars_are_for_terminals_and_jupyter_unless_told_otherwise(monkeypatch, wish, jupyter, bars):
+    monkeypatch.delenv("FMLIB_PROGRESS")
+    if wish:
+        monkeypatch.setenv("FMLIB_PROGRESS", wish)
+    if jupyter:
+        monkeypatch.setitem(training.sys.modules, "ipykernel", SimpleNamespace())
+    assert training.wants_bars() == bars
+
+
+# --- Stopwatch ------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.floats(0, 1000), max_size=5), st.floats(0, 1000))
+def test_a_stopwatch_adds_up_what_happens_inside_its_blocks(durations, pause):
+    clock, watch = SimpleNamespace(now=0.0), training.Stopwatch()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.time, "perf_counter", lambda: clock.now)
+        for duration in durations:
+            with watch:
+                clock.now += duration
+            clock.now += pause
+    assert watch.seconds == pytest.approx(sum(durations))
