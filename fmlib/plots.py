@@ -54,8 +54,10 @@ def _plot(draw: Callable[Concatenate[Data, P], Plot]) -> Callable[Concatenate[Da
     return styled
 
 
-def _axes(height: float, rows: int = 1, columns: int = 1, **options: Any) -> tuple[Figure, NDArray[Any]]:
-    figure = Figure(figsize=(7, height), layout="constrained")
+def _axes(
+    height: float, rows: int = 1, columns: int = 1, width: float = 7, **options: Any
+) -> tuple[Figure, NDArray[Any]]:
+    figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
@@ -246,7 +248,7 @@ def _heat(ax: Axes, values: NDArray[Any], texts: NDArray[Any], rows: Sequence[st
 def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
     """Counts (c, c) with the true class in rows; colour is the share of the row."""
     counts = np.asarray(matrix)
-    figure, (ax,) = _axes(1 + 0.36 * len(counts))
+    figure, (ax,) = _axes(0.9 + 0.28 * len(counts), width=5.6)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     _heat(ax, shares, np.where(counts, counts.astype(str), "·"), class_names, class_names)
     ax.set(xlabel="predicted class", ylabel="true class")

@@ -25,7 +25,7 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 
 from fmlib import results
-from fmlib.data import PROJECT_ROOT, get_data
+from fmlib.data import PROJECT_ROOT, SAMPLE_FILE, get_data
 from fmlib.measure import PACKAGES
 from fmlib.profiles import Job, Profile, jobs
 from fmlib.training import default_device
@@ -98,7 +98,10 @@ def _without_docstrings(path: Path) -> str:
 
 def _inputs(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     source = (NOTEBOOKS_DIR / f"{notebook}.py").read_bytes()
+    # of the full data set, the code knows the checksums
+    sample = hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest() if parameters["dataset"] == "sample" else None
     return {
+        **({"sample": sample} if sample else {}),
         "code": code_sha256(), "notebook": hashlib.sha256(source).hexdigest(), "parameters": dict(parameters),
         "versions": {name: version(name) for name in PACKAGES}, "device": default_device().type,
     }  # fmt: skip
@@ -112,7 +115,7 @@ def is_fresh(task: Task, folder: Path) -> bool:
             return False
         if task.job:
             return _loaded(task.job, folder).result.job_sha256 == task.sha256
-    except (OSError, KeyError, ValueError):  # absent, half-written by hand, or not a notebook at all
+    except Exception:  # absent, cut short or edited: whatever is wrong with it, it has to be made again
         return False
     return True
 
@@ -248,9 +251,8 @@ def _source(task: Task) -> NotebookNode:
 
 
 def _check_outcome(task: Task, folder: Path) -> None:
-    if task.job:
-        if _loaded(task.job, folder).result.job_sha256 != task.sha256:
-            raise results.ResultError(f"{task.name}: the notebook ended but its result is not of this run")
+    if task.job and _loaded(task.job, folder).result.job_sha256 != task.sha256:
+        raise results.ResultError(f"{task.name}: the notebook ended but its result is not of this run")
 
 
 def _loaded(job: Job, folder: Path) -> results.Record:

@@ -90,7 +90,7 @@ show_figure(
 # ## Transforms
 #
 # A network that sees each training image again and again learns it by heart. Showing it a slightly different image each
-# time (mirrored, shifted by a pixel or two, with a corner hidden) keeps the label and spoils the memory. The transforms
+# time (mirrored, shifted by a pixel or two, with a patch hidden) keeps the label and spoils the memory. The transforms
 # work on whole batches of raw bytes, on the processor or the GPU where the images lie, and draw from one seeded generator.
 # Validation and test images are never augmented: they are normalised, and that is all.
 
@@ -102,7 +102,7 @@ after = augmentation(before, Generator().manual_seed(9))
 # %% tags=["remove-input"]
 show_figure(
     plots.before_after_grid(before.numpy(), after.numpy(), list(data.class_names)),
-    "Training images before and after one random augmentation: mirrored, shifted over a black border, a square erased.",
+    "Training images before and after one random augmentation: mirrored, shifted, a square erased.",
     "transforms",
 )
 

@@ -261,7 +261,7 @@ show_figure(
 # %% tags=["remove-input"]
 relabelled = 100 * errors.if_relabelled(runs, doubtful).rename_axis("Model")
 display(Markdown(
-    f"{len(doubtful)} of {len(data.test_labels):,} labels are candidates. If all of them were wrong and the models right, the "
+    f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were wrong and the models right, the "
     f"scores would move by {relabelled['change'].min():+.2f} to {relabelled['change'].max():+.2f} points. This is an upper "
     "bound by construction, because the models pick the cases themselves." if len(doubtful) else "No label is a candidate."
 ))

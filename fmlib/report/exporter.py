@@ -18,6 +18,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 # CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
 MARKDOWN = "commonmark_x-implicit_figures-emoji-gfm_auto_identifiers"
 MARK = "~~fmlib-fragment~~"  # what prose.lua prints at the start of each fragment
+OPENING = re.compile(r"^\s*(<|```|~~~|:::)", re.MULTILINE)  # of blocks that may swallow what follows
 
 
 class ReportExporter(TemplateExporter):
@@ -32,7 +33,8 @@ class ReportExporter(TemplateExporter):
         """The template filled with the report. Images in the PDF's prose are written to the folder ``media``."""
         resources = self._init_resources(resources)
         merged = nb if nb.metadata.get("fmlib", {}).get("merged") else merge([nb])
-        title = re.search(r"^# +(.+)", "\n".join(cell.source for cell in merged.cells), re.MULTILINE)
+        prose_cells = (cell.source for cell in merged.cells if cell.cell_type == "markdown")
+        title = re.search(r"^# +(.+)", "\n".join(prose_cells), re.MULTILINE)
         name = title[1] if title else resources["metadata"].get("name") or "Report"
         resources["report"] = ReportMetadata(**(merged.metadata.fmlib.get("report") or {"title": name}))
         prose, end = convert(fragments(merged), self.markup, media)
@@ -56,8 +58,8 @@ def convert(texts: Iterable[tuple[str, str]], to: str, media: Path) -> tuple[dic
     unique, after = list(dict.fromkeys(texts)), to == "html"
     pieces = _pandoc(unique, to, media)
     if len(pieces) != len(unique) + after:  # some text leaves a comment or a fence open, and swallows the next
-        whole = [len(_pandoc([one, ("", one[1])], to, media)) == 2 + after for one in unique]
-        safe = [(text if good else f"``````\n{text}\n``````", at) for (text, at), good in zip(unique, whole, strict=True)]
+        ends = [not OPENING.search(one[0]) or len(_pandoc([one, ("", one[1])], to, media)) == 2 + after for one in unique]
+        safe = [(text if ended else f"``````\n{text}\n``````", at) for (text, at), ended in zip(unique, ends, strict=True)]
         pieces = _pandoc(safe, to, media)
     end = pieces.pop() if after and pieces else ""
     return {one: piece.strip() for one, piece in zip(unique, pieces, strict=True)}, end

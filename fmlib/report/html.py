@@ -11,7 +11,6 @@ from nbformat import NotebookNode
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
-from traitlets import default
 
 from fmlib.report.exporter import TEMPLATES, ReportExporter
 
@@ -22,11 +21,8 @@ class HTMLReportExporter(ReportExporter):
     markup: ClassVar[str] = "html"
     export_from_notebook = "FashionMNIST report (HTML)"
     output_mimetype = "text/html"
+    file_extension = ".html"
     template_name = "fmlib-html"
-
-    @default("file_extension")
-    def _file_extension_default(self) -> str:
-        return ".html"
 
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""

@@ -24,7 +24,6 @@ NOTE_TEXT = re.compile(r"^\[\^([^\]\s]+)\]:.*(?:\n(?!\s*\n|\[\^).+|\n+(?: {4}|\t
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(#((?:fig|table)-[^)\s]+)\)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
-UNDESCRIBED = "An image without a description."
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,9 @@ def _cell(cell: NotebookNode, tags: set[str]) -> NotebookNode:
     shown = "hidden" if "remove-input" in tags or not cell.source.strip() else "open" if "key-code" in tags else "folded"
     cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=shown))
     if cell.cell_type == "code":
-        cell.outputs = [output for raw in cell.outputs if (output := _output(raw, "training-log" in tags))]
+        quiet, logging = "remove-input" in tags, "training-log" in tags  # a warning from a hidden cell means nothing to readers
+        raws = [raw for raw in cell.outputs if logging or not (quiet and raw.output_type == "stream")]
+        cell.outputs = [output for raw in raws if (output := _output(raw, logging))]
     for name, bundle in cell.pop("attachments", {}).items():
         mime, data = next(iter(bundle.items()))
         cell.source = cell.source.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data.split())}")
@@ -115,7 +116,7 @@ def _output(raw: NotebookNode, logging: bool) -> NotebookNode | None:
     if "text/markdown" in data:
         return _made("prose", data)
     if any(mime in data for mime in IMAGES):
-        return _made("figure", data, caption="", alt=UNDESCRIBED)
+        return _made("figure", data, caption="", alt="An image without a description.")
     if "text/html" in data and not re.search(r"<(script|style|link|iframe|img)\b", data["text/html"]):
         return _made("html", data)
     text = ANSI.sub("", data.get("text/plain", "")).strip("\n")

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import typst
 from nbformat import NotebookNode
-from traitlets import Enum, default
+from traitlets import Enum
 
 from fmlib.report.exporter import TEMPLATES, ReportExporter
 
@@ -26,13 +26,10 @@ class PDFReportExporter(ReportExporter):
     markup: ClassVar[str] = "typst"
     export_from_notebook = "FashionMNIST report (PDF)"
     output_mimetype = "application/pdf"
+    file_extension = ".pdf"
     template_name = "fmlib-typst"
     template_extension = ".typ.j2"
     paper = Enum(["a4", "us-letter"], "a4", help="The paper's size").tag(config=True)
-
-    @default("file_extension")
-    def _file_extension_default(self) -> str:
-        return ".pdf"
 
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[bytes, dict[str, Any]]:
         """The PDF and nbconvert's resources."""
@@ -44,7 +41,7 @@ class PDFReportExporter(ReportExporter):
             shutil.copy(TEMPLATES / "fmlib-typst" / "report.typ", folder)
             # Typst takes absolute paths from its root, and pandoc writes those of the file system.
             (folder / "main.typ").write_text(source.replace(f'"{name}/', '"/'))
-            return _compiled(folder / "main.typ", resources["report"].date), {**resources, "output_extension": ".pdf"}
+            return _compiled(folder / "main.typ", resources["report"].date), resources
 
 
 def _compiled(path: Path, date: str) -> bytes:

@@ -38,7 +38,7 @@ def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
     img = f'<img alt="{escape(alt)}" src="data:{mime};base64,{encoded}" style="max-width:100%">'
     html = f'<figure style="margin:0">{img}<figcaption>{escape(caption)}</figcaption></figure>'
     data = {mime: image.decode() if mime == "image/svg+xml" else encoded, "text/html": html, "text/plain": alt}
-    width = round(figure.get_figwidth() * 96)  # CSS pixels
+    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)  # CSS pixels, as saved
     plt.close(figure)  # or the inline backend shows it once more at the end of the cell
     meta = {"kind": "figure", "name": name, "caption": caption, "alt": alt, "width": width}
     display(data, metadata={"fmlib": meta}, raw=True)

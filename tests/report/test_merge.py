@@ -67,6 +67,8 @@ def test_outputs_have_kinds():
     assert kinds(plain, table, script, words, picture) == ["text", "html", "text", "prose", "figure"]
     assert kinds(printed("a"), printed("b", "stderr"), printed(" \n")) == ["log", "log"]
     assert kinds(plain, tags=("training-log",)) == ["log"]
+    assert kinds(printed("a warning", "stderr"), plain, tags=("remove-input",)) == ["text"]
+    assert kinds(printed("a log"), tags=("remove-input", "training-log")) == ["log"]
 
 
 def test_a_failed_cell_is_a_short_notice():

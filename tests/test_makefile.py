@@ -1,0 +1,95 @@
+"""The Makefile: it explains itself, and copes with a path that contains spaces."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fmlib.data import PROJECT_ROOT
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
+
+
+def make(*arguments: str, folder: Path = PROJECT_ROOT, **variables: str) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PROFILE"))}
+    command = ["make", "--no-print-directory", *arguments]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=inherited | variables).stdout
+
+
+def targets() -> list[str]:
+    phony = re.search(r"^\.PHONY: (.*)$", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE)
+    return phony[1].split()
+
+
+@pytest.fixture
+def spaced(tmp_path: Path) -> Path:
+    """A copy of what make needs in a folder whose name has spaces, as if just cloned."""
+    folder = tmp_path / "a clone with spaces"
+    folder.mkdir()
+    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+        shutil.copyfile(PROJECT_ROOT / name, folder / name)
+    return folder
+
+
+def test_help_is_the_default_and_tells_every_target():
+    told = make("help")
+    assert make() == told
+    assert {"help", "setup", "report", "test", "lab", "bench", "clean"} <= set(targets())
+    for target in targets():
+        assert re.search(rf"^ +make {target} +\w", told, re.MULTILINE), target
+    assert "PROFILE=" in told
+
+
+@pytest.mark.parametrize(("variables", "option"), [({"PROFILE": "smoke"}, ' --profile "smoke"'), ({}, "")])
+def test_report_passes_the_profile_on(spaced, variables, option):
+    recipe = make("-n", "report", *(f"{name}={value}" for name, value in variables.items()), folder=spaced)
+    assert recipe.splitlines()[-1].rstrip() == f'".venv/bin/python" -m fmlib report{option}'
+
+
+def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
+    fresh = make("-n", "report", folder=spaced)
+    assert "-m venv" in fresh and "requirements.lock" in fresh
+    (spaced / ".venv").mkdir()
+    (spaced / ".venv" / ".installed").touch()
+    assert len(make("-n", "report", folder=spaced).splitlines()) == 1
+
+
+def test_a_changed_lock_file_is_installed_again(spaced):
+    (spaced / ".venv").mkdir()
+    (spaced / ".venv" / ".installed").touch()
+    newer = (spaced / ".venv" / ".installed").stat().st_mtime + 10
+    os.utime(spaced / "requirements.lock", (newer, newer))
+    assert "pip install" in make("-n", "test", folder=spaced)
+
+
+def test_set_up_runs_in_a_path_with_spaces(spaced):
+    programs = spaced / "stand ins"
+    programs.mkdir()
+    log = spaced / "log"
+    python = programs / "python"  # makes a .venv whose python is itself, and writes down what it is asked for
+    python.write_text(f"""#!/bin/sh
+echo "$@" >> "{log}"
+case "$1 $2" in "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python";; esac
+""")
+    python.chmod(0o755)
+    make("setup", f"PYTHON='{python}'", folder=spaced)
+    asked = log.read_text()
+    assert "-m venv .venv" in asked and "--requirement requirements.lock" in asked and "--editable ." in asked
+    log.unlink()
+    make("setup", f"PYTHON='{python}'", folder=spaced)
+    assert not log.exists()
+
+
+def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
+    kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py", "notebooks/a.py"}
+    for name in ("build/smoke/report.html", "fmlib/__pycache__/a.pyc", ".hypothesis/x", *kept):
+        (spaced / name).parent.mkdir(parents=True, exist_ok=True)
+        (spaced / name).touch()
+    make("clean", folder=spaced)
+    left = {str(path.relative_to(spaced)) for path in spaced.rglob("*") if path.is_file()}
+    assert left == kept | {"Makefile", "pyproject.toml", "requirements.lock"}

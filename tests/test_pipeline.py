@@ -1,0 +1,206 @@
+"""The whole pipeline as a user runs it, and every notebook as a reader opens it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jupytext
+import nbformat
+import papermill
+import pytest
+from pypdf import PdfReader
+
+from fmlib import results, runner
+from fmlib.data import PROJECT_ROOT, load_data
+from fmlib.models.registry import REGISTRY
+from fmlib.profiles import jobs, load_profile
+
+SMOKE = load_profile("smoke")
+SOURCES = sorted(runner.NOTEBOOKS_DIR.glob("*.py"))
+every_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+
+
+def report(build_dir: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fmlib", "report", "--profile", "smoke", "--build-dir", str(build_dir)]
+    return subprocess.run(command, cwd=build_dir, capture_output=True, text=True, timeout=900)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The smoke profile, run once from the command line in a folder with a space: its build folder, and what was said."""
+    build_dir = tmp_path_factory.mktemp("the build")
+    done = report(build_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return build_dir / "smoke", done.stdout
+
+
+# --- What a run leaves ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_model_of_the_profile_leaves_a_valid_record(smoke):
+    folder, _ = smoke
+    records = results.load_all(folder / "results")
+    assert {(one.result.model, one.result.seed) for one in records} == {(job.model, job.seed) for job in jobs(SMOKE)}
+    data = load_data(SMOKE.dataset, SMOKE.validation_fraction)
+    for one in (record.result for record in records):
+        assert (one.data_sha256, one.split_sha256) == (data.data_sha256, data.split_sha256)
+        assert one.parameters == SMOKE.models[one.model] and one.profile == "smoke"
+        assert (one.train_size, one.validation_size, one.test_size) == (1800, 200, 500)
+        assert one.accuracy > 0.5, f"{one.model} has learnt nothing"
+        assert one.train_seconds > 0 and one.fit_wall_seconds >= one.train_seconds and one.parameter_count > 0
+        assert 0 < one.latency_ms_p50 <= one.latency_ms_p95
+        epochs = SMOKE.models[one.model].get("recipe", {}).get("epochs", 0)
+        assert len(one.history) >= epochs and bool(one.history) == bool(epochs)
+
+
+@pytest.mark.slow
+def test_every_executed_notebook_is_there_and_none_holds_an_error(smoke):
+    folder, _ = smoke
+    paths = sorted((folder / "notebooks").glob("*.ipynb"))
+    assert [path.stem for path in paths] == sorted(["00_dataset", "05_comparison", *(job.name for job in jobs(SMOKE))])
+    for path in paths:
+        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+        assert not [output for output in outputs if output.output_type == "error"]
+        warned = [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
+        assert not warned, f"{path.stem}: {warned}"
+    assert not (folder / "failed").exists() and not list(folder.glob(".running*"))
+
+
+@pytest.mark.slow
+def test_a_run_tells_which_model_of_how_many_and_an_epoch_a_line_at_most(smoke):
+    _, said = smoke
+    count = len(jobs(SMOKE)) + 2
+    started = re.findall(rf"^\[(\d+)/{count} \d+:\d\d\] \S+: running", said, re.MULTILINE)
+    assert started == [str(number) for number in range(1, count + 1)]
+    assert all(f"{job.name}: done in" in said for job in jobs(SMOKE))
+
+
+class Page(HTMLParser):
+    """Collects the addresses that a page loads by itself, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attributes: Sequence[tuple[str, str | None]]) -> None:
+        if tag != "a":
+            names = ("src", "srcset", "href", "xlink:href", "data", "poster", "action")
+            self.loads += [value or "" for name, value in attributes if name in names]
+
+
+@pytest.mark.slow
+def test_the_page_names_every_model_and_loads_nothing_from_elsewhere(smoke):
+    folder, _ = smoke
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert all(record.result.display_name in text for record in results.load_all(folder / "results"))
+    loads = Page(text).loads
+    assert loads and [address[:80] for address in loads if not address.startswith(("data:", "#"))] == []
+    assert re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]{1,80}", text) == [] and "@import" not in text
+    assert str(PROJECT_ROOT) not in text and str(folder) not in text, "the page tells where it was made"
+
+
+@pytest.mark.slow
+def test_the_pdf_names_every_model(smoke):
+    folder, _ = smoke
+    text = "\n".join(page.extract_text() for page in PdfReader(folder / "report.pdf").pages)
+    plain = re.sub(r"\s+", " ", text)
+    assert [one.result.display_name for one in results.load_all(folder / "results") if one.result.display_name not in plain] == []
+
+
+@pytest.mark.slow
+def test_a_second_run_does_no_work_and_a_deleted_result_is_made_again_alone(smoke):
+    folder, _ = smoke
+    again = report(folder.parent)
+    assert again.returncode == 0 and "running" not in again.stdout
+    assert again.stdout.count("up to date") == len(jobs(SMOKE)) + 3  # the two other notebooks, and the report
+    before = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
+
+    shutil.rmtree(folder / "results" / "decision_tree")
+    mended = report(folder.parent)
+    assert mended.returncode == 0
+    ran = re.findall(r"^\[\S+ \S+\] (\S+): running", mended.stdout, re.MULTILINE)
+    assert ran == ["decision_tree-seed-9", "05_comparison"]
+    after = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
+    same = ("accuracy", "log_loss", "confusion_matrix", "job_sha256", "parameter_count")
+    assert [after[name] for name in same] == [before[name] for name in same]
+
+
+# --- Notebooks as they are opened -----------------------------------------------------------------------------------------
+
+
+def parameters_cell(path: Path) -> ast.Module:
+    cells = [cell.source for cell in jupytext.read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    assert len(cells) == 1, f"{path.name} has {len(cells)} parameters cells"
+    return ast.parse(cells[0])
+
+
+def run_all(path: Path, tmp_path: Path, **parameters: str) -> nbformat.NotebookNode:
+    """Run a notebook with its defaults, in its own folder as JupyterLab does; ``parameters`` says where results go."""
+    return papermill.execute_notebook(
+        jupytext.read(path), str(tmp_path / "executed.ipynb"), parameters, kernel_name="python3", progress_bar=False,
+        cwd=str(runner.NOTEBOOKS_DIR),
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in SOURCES if path.stem != runner.COMPARISON_NOTEBOOK], ids=lambda path: path.stem)
+def test_a_notebook_runs_as_it_is_opened(path, tmp_path):
+    saves = "results_dir" in path.read_text()
+    run_all(path, tmp_path, **({"results_dir": str(tmp_path / "results")} if saves else {}))
+    assert len(results.load_all(tmp_path / "results")) == saves
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["no results yet", "results"])
+def test_the_comparison_runs_as_it_is_opened(kind, tmp_path, request):
+    folder = request.getfixturevalue("smoke")[0] / "results" if kind == "results" else tmp_path / "nothing"
+    executed = run_all(runner.NOTEBOOKS_DIR / f"{runner.COMPARISON_NOTEBOOK}.py", tmp_path, results_dir=str(folder))
+    assert ("There are no results in" in json.dumps(executed)) == (kind != "results")
+
+
+@every_notebook
+def test_the_parameters_are_literals_with_a_type_and_a_comment(path):
+    lines = [cell.source for cell in jupytext.read(path).cells if "parameters" in cell.metadata.get("tags", [])][0].splitlines()
+    for statement in parameters_cell(path).body:
+        assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
+        value = ast.literal_eval(statement.value)
+        assert type(value).__name__ == ast.unparse(statement.annotation)
+        assert re.search(r"  # \w|  # \"", lines[statement.end_lineno - 1]), f"{path.name}: no comment: {ast.unparse(statement)}"
+
+
+@every_notebook
+def test_a_notebook_calls_and_does_not_define_or_loop(path):
+    code = "\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code")
+    wrong = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)
+    assert [ast.unparse(node).splitlines()[0] for node in ast.walk(ast.parse(code)) if isinstance(node, wrong)] == []
+
+
+@every_notebook
+def test_a_notebook_is_kept_as_text_for_the_python3_kernel(path):
+    notebook = jupytext.read(path)
+    assert notebook.metadata["kernelspec"]["name"] == "python3"
+    assert notebook.metadata["jupytext"]["text_representation"]["format_name"] == "percent"
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+
+
+def test_texts_about_a_model_are_about_models_that_exist():
+    tags = {tag for path in SOURCES for cell in jupytext.read(path).cells for tag in cell.metadata.get("tags", [])}
+    about = {tag.removeprefix("model-") for tag in tags if tag.startswith("model-")}
+    assert about and about <= set(REGISTRY)
+
+
+def test_no_executed_notebook_is_tracked():
+    if not (shutil.which("git") and (PROJECT_ROOT / ".git").exists()):
+        pytest.skip("not a git checkout")
+    tracked = subprocess.run(["git", "ls-files", "*.ipynb"], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
+    assert tracked.stdout == ""

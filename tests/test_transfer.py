@@ -1,0 +1,230 @@
+"""Transfer learning: the adapted networks, their weights, the two stages."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fmlib.models import transfer
+from fmlib.models.registry import REGISTRY, build
+from fmlib.models.transfer import Backbone, WeightsError, find_weights, fold_repeated, grad_cam
+from fmlib.training import Recipe
+
+LAST_LAYER = {
+    "vgg16": "classifier.6", "resnet34": "fc", "mobilenet_v3_small": "classifier.3", "efficientnet_lite0": "classifier",
+}  # fmt: skip
+MILLIONS = {"vgg16": 138.4, "resnet34": 21.8, "mobilenet_v3_small": 2.5, "efficientnet_lite0": 4.7}
+
+
+@cache
+def original(architecture: str) -> nn.Module:
+    torch.manual_seed(0)
+    return transfer._new(architecture).eval()
+
+
+def penultimate(model: nn.Module, layer: str, batch: torch.Tensor) -> torch.Tensor:
+    """What the last layer of the unchanged network gets to see."""
+    seen = []
+    hook = model.get_submodule(layer).register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    with torch.no_grad():
+        model(batch)
+    hook.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("architecture", LAST_LAYER)
+def test_each_name_builds_the_architecture_of_that_name(architecture):
+    assert sum(p.numel() for p in original(architecture).parameters()) / 1e6 == pytest.approx(MILLIONS[architecture], abs=0.06)
+    schema = REGISTRY[architecture].schema
+    assert schema.model_fields["architecture"].default == architecture
+
+
+def test_the_study_s_mobilenet_is_shown_as_the_resnet_it_was():
+    entry = REGISTRY["mobilenet_v3_as_run"]
+    assert entry.schema.model_fields["architecture"].default == "resnet34" and "ResNet34" in entry.display_name
+
+
+@pytest.mark.parametrize("image_size", [32, 56])
+@pytest.mark.parametrize("architecture", LAST_LAYER)
+def test_the_adapted_network_on_grey_equals_the_original_on_grey_repeated_three_times(architecture, image_size):
+    adapted = Backbone(architecture, image_size, original(architecture).state_dict(), new_stem=False).eval()
+    grey = torch.randn(2, 1, image_size, image_size, generator=torch.Generator().manual_seed(1))
+    rgb = (grey * adapted.std + adapted.mean).repeat(1, 3, 1, 1)
+    expected = penultimate(original(architecture), LAST_LAYER[architecture], rgb)
+    with torch.no_grad():
+        got = adapted.features(grey)
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+def test_a_new_stem_is_another_one_and_nothing_else_is():
+    state = original("resnet34").state_dict()
+    kept, new = (Backbone("resnet34", 32, state, new_stem=new_stem) for new_stem in (False, True))
+    changed = {name for (name, a), b in zip(kept.stages.state_dict().items(), new.stages.state_dict().values(), strict=True)
+               if not torch.equal(a, b)}
+    assert changed == {"0.0.weight"}
+
+
+def test_folding_gives_the_same_answer_with_fewer_weights():
+    wide, features = nn.Linear(5 * 49, 7), torch.randn(3, 5)
+    folded = fold_repeated(wide, 49)
+    assert folded.in_features == 5
+    assert torch.allclose(folded(features), wide(features.repeat_interleave(49, dim=1)), atol=1e-5)
+
+
+def test_vgg16_at_32_pixels_has_a_quarter_of_its_weights():
+    count = sum(p.numel() for p in Backbone("vgg16", 32, None, new_stem=False).parameters())
+    assert count / 1e6 == pytest.approx(33.6, abs=0.1)
+
+
+# --- Weights --------------------------------------------------------------------------------------------------------------
+
+NAME = "mobilenet_v3_small-{}.pth"
+
+
+@pytest.fixture
+def weights_folder(tmp_path, monkeypatch):
+    """An empty FMLIB_WEIGHTS, no hub cache, no internet; mobilenet's checkpoint is expected under the name it is given."""
+    monkeypatch.setenv("FMLIB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("no internet in tests")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    return tmp_path
+
+
+def put_checkpoint(folder: Path, monkeypatch: pytest.MonkeyPatch, state: dict, damage: bool = False) -> Path:
+    draft = folder / "draft.pth"
+    torch.save(state, draft)
+    digest = hashlib.sha256(draft.read_bytes()).hexdigest()
+    path = folder / NAME.format(digest[:8])
+    path.write_bytes(draft.read_bytes()[: -1000 if damage else None])
+    draft.unlink()
+
+    class Found:
+        url = f"https://example.org/{path.name}"
+
+    monkeypatch.setattr(transfer.tv, "get_model_weights", lambda name: type("W", (), {"IMAGENET1K_V1": Found}))
+    return path
+
+
+def test_weights_in_a_folder_are_found_with_source_and_checksum(weights_folder, monkeypatch):
+    path = put_checkpoint(weights_folder, monkeypatch, original("mobilenet_v3_small").state_dict())
+    found = find_weights("mobilenet_v3_small")
+    assert found.source == path.name and found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_truncated_weights_are_refused(weights_folder, monkeypatch):
+    put_checkpoint(weights_folder, monkeypatch, original("mobilenet_v3_small").state_dict(), damage=True)
+    with pytest.raises(WeightsError, match=r"damaged.*SHA-256"):
+        find_weights("mobilenet_v3_small")
+
+
+def test_weights_of_another_network_are_refused(weights_folder, monkeypatch):
+    put_checkpoint(weights_folder, monkeypatch, original("resnet34").state_dict())
+    with pytest.raises(WeightsError, match="state_dict"):
+        find_weights("mobilenet_v3_small")
+
+
+def test_weights_that_are_code_are_refused(weights_folder, monkeypatch):
+    put_checkpoint(weights_folder, monkeypatch, {"payload": print})
+    with pytest.raises(WeightsError, match="mobilenet"):
+        find_weights("mobilenet_v3_small")
+
+
+def test_weights_that_may_not_be_read_are_told(weights_folder, monkeypatch):
+    put_checkpoint(weights_folder, monkeypatch, original("mobilenet_v3_small").state_dict())
+
+    def refuse(self: Path) -> bytes:  # root may read everything, so a mode would not do
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(WeightsError, match="Permission denied"):
+        find_weights("mobilenet_v3_small")
+
+
+def test_the_error_lists_every_place_that_was_tried(weights_folder):
+    with pytest.raises(WeightsError, match=r"hub cache.*FMLIB_WEIGHTS.*download.*no internet in tests"):
+        find_weights("resnet34")
+
+
+def test_efficientnet_lite0_has_its_weights_from_a_package():
+    found = find_weights("efficientnet_lite0")
+    assert found.sha256.startswith("57934424")
+
+
+# --- The classifier -------------------------------------------------------------------------------------------------------
+
+
+def tiny(weights: str, epochs: int = 1, **more: object) -> dict:
+    recipe = {"epochs": epochs, "batch_size": 50, "image_size": 32, "lr": 0.0005, "channels_last": True}
+    return {"weights": weights, "probe": {"epochs": 3, "batch_size": 50, "lr": 0.005}, "recipe": recipe, **more}
+
+
+def test_required_weights_that_cannot_be_had_stop_the_fit(weights_folder, small):
+    with pytest.raises(WeightsError, match="resnet34"):
+        build("resnet34", tiny("required")).fit(*small.train, small.validation)
+
+
+def test_without_weights_it_trains_from_scratch_by_the_recipe_for_that_and_says_so_once(weights_folder, small):
+    parameters = tiny("auto", scratch={"epochs": 2, "batch_size": 50, "image_size": 32})
+    with pytest.warns(UserWarning, match="from scratch") as caught:
+        classifier = build("mobilenet_v3_small", parameters).fit(*small.train, small.validation)
+    assert sum("from scratch" in str(warning.message) for warning in caught) == 1
+    assert classifier.weights_ == {"source": "none"} and [row["stage"] for row in classifier.history_] == ["train"] * 2
+
+
+@pytest.fixture(scope="module")
+def lite(small):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return build("efficientnet_lite0", tiny("required")).fit(*small.train, small.validation)
+
+
+def test_both_stages_are_in_the_history(lite):
+    assert [row["stage"] for row in lite.history_] == ["probe"] * 3 + ["fine-tuning"]
+    assert lite.weights_["sha256"].startswith("57934424")
+
+
+def test_the_probe_leaves_the_backbone_alone(small):
+    classifier = build("efficientnet_lite0", tiny("required", frozen_stages=7)).fit(*small.train, small.validation)
+    before = Backbone("efficientnet_lite0", 32, find_weights("efficientnet_lite0").state, new_stem=False).stages.state_dict()
+    after = classifier.network_.stages.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_layers_near_the_input_learn_more_slowly(lite):
+    lite.network_.frozen, lite.network_.layer_decay = 2, 0.5
+    groups = lite.network_.parameter_groups(Recipe(lr=1.0, weight_decay=0.1))
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert rates[id(lite.network_.head.weight)] == 1.0
+    assert not any(id(p) in rates for stage in lite.network_.stages[:2] for p in stage.parameters())
+    by_stage = [{rates[id(p)] for p in stage.parameters()} for stage in lite.network_.stages[2:-1]]
+    assert all(len(rate) == 1 for rate in by_stage) and sorted(by_stage, key=min) == by_stage
+
+
+def test_grad_cam_points_somewhere_in_every_image(lite, small):
+    batch = lite.inputs(small.test_images[:4])
+    maps = grad_cam(lite.network_, batch, torch.from_numpy(lite.predict(small.test_images[:4])))
+    assert maps.shape == (4, *batch.shape[-2:]) and torch.isfinite(maps).all()
+    assert ((maps >= 0) & (maps <= 1 + 1e-5)).all()
+
+
+def test_grad_cam_of_a_linear_score_is_where_the_image_is_bright():
+    """A network whose only stage keeps the image, and whose head sums it up, looks at the bright half."""
+    network = Backbone("resnet34", 32, None, new_stem=False)
+    network.stages = nn.ModuleList([nn.Identity(), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())])
+    network.head = nn.Linear(1, 10)
+    nn.init.ones_(network.head.weight)
+    batch = torch.zeros(1, 1, 8, 8, requires_grad=True)
+    bright = batch + torch.cat([torch.zeros(8, 4), torch.ones(8, 4)], dim=1)
+    cam = grad_cam(network, bright, torch.tensor([0]))[0]
+    assert np.allclose(cam[:, 5:], 1) and np.allclose(cam[:, :3], 0)
