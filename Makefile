@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab bench search ablation publish clean
+.PHONY: help setup report test lab bench speedrun search ablation publish clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lab: setup ## open the notebooks in JupyterLab
 
 bench: setup ## time the study's training loop and ours, and how each model's cost grows with images
 	"$(BIN)/python" -m fmlib bench
+
+speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)
+	"$(BIN)/python" -m fmlib speedrun
 
 search: setup ## repeat the searches for hyperparameters, on validation images
 	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))

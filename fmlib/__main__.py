@@ -54,7 +54,14 @@ def publish(arguments: argparse.Namespace) -> int:
 def bench(arguments: argparse.Namespace) -> int:
     from fmlib.bench import run_bench
 
-    run_bench()
+    run_bench(arguments.models)
+    return 0
+
+
+def speedrun(arguments: argparse.Namespace) -> int:
+    from fmlib.bench import run_speedrun
+
+    run_speedrun(arguments.profile)
     return 0
 
 
@@ -75,7 +82,11 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", help="cpu or gpu; default as for report")
     command.set_defaults(run=publish)
     command = commands.add_parser("bench", help="time the study's training loop and ours, and how costs grow")
+    command.add_argument("models", nargs="*", help="whose growth to measure; default: all but the transfer models")
     command.set_defaults(run=bench)
+    command = commands.add_parser("speedrun", help="train a profile's models with all its seeds, print the distribution")
+    command.add_argument("--profile", default="speedrun")
+    command.set_defaults(run=speedrun)
     return top
 
 

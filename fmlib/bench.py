@@ -6,11 +6,12 @@ Everything that is compared is timed in one run, on the training images; ratios 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -20,14 +21,13 @@ from torchvision import transforms as tv_transforms
 from fmlib.data import DatasetName, ImageData, TransformedDataset, load_base, load_data
 from fmlib.measure import describe_machine, measure
 from fmlib.models.neural import TorchClassifier
-from fmlib.models.registry import build
-from fmlib.profiles import load_profile
-from fmlib.training import default_device, seed_everything
+from fmlib.models.registry import build, entry
+from fmlib.profiles import jobs, load_profile
+from fmlib.training import default_device
 
 SIZES = (10_000, 20_000, 40_000, 60_000)
-STUDY_NETWORKS = {"mlp": "MLP", "study_cnn": "CNN"}
-# epochs x seconds on the study's GPU, and the accuracy they gave; see docs of the study in fmlib.compare
-STUDY_EPOCHS = 15
+STUDY_NETWORKS = {"mlp": "mlp", "study_cnn": "cnn"}  # the study's network -> the cpu profile's
+STUDY_ACCURACY = {"mlp": 0.87, "cnn": 0.89}  # as published
 
 
 def study_epoch(network: nn.Module, dataset: DatasetName, count: int, batch_size: int, device: torch.device) -> float:
@@ -51,8 +51,9 @@ def study_epoch(network: nn.Module, dataset: DatasetName, count: int, batch_size
 
 
 def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[str, float]:
-    """Ratio of the study's seconds an epoch to ours, with the study's networks, batch size and augmentation, interleaved."""
-    profile, ratios = load_profile("original"), {}
+    """The study's seconds an epoch, by model of the cpu profile; tells the ratio to ours, with the study's networks, batch
+    size and augmentation, timed in turns."""
+    profile, seconds = load_profile("original"), {}
     for model, name in STUDY_NETWORKS.items():
         parameters = _with_epochs(profile.models[model], 1)
         ours, theirs = [], []
@@ -65,30 +66,49 @@ def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[s
             theirs.append(
                 study_epoch(classifier.network_, data.dataset, len(data.train_labels), batch_size, default_device())
             )
-        ratios[name] = min(theirs) / min(ours)
-        say(f"{name}: an epoch of {len(data.train_labels):,} images: the study's loop {min(theirs):.2f} s, "
-            f"ours {min(ours):.2f} s, ratio {ratios[name]:.1f}")
-    return ratios
+        seconds[name] = min(theirs)
+        say(f"{model} of the study, an epoch of {len(data.train_labels):,} images: its loop {min(theirs):.2f} s, "
+            f"ours {min(ours):.2f} s, ratio {min(theirs) / min(ours):.1f}")
+    return seconds
 
 
-def growth(data: ImageData, sizes: tuple[int, ...] = SIZES, say: Callable[[str], None] = print) -> dict[str, float]:
-    """The exponent with which each cpu model's training time grows with the number of images: 1 is linear, 2 a square."""
+def compare_training(data: ImageData, study_seconds: dict[str, float], say: Callable[[str], None] = print) -> None:
+    """The study's whole training, from its seconds an epoch, against ours until it is as accurate, and as a whole."""
+    for name, per_epoch in study_seconds.items():
+        study = load_profile("original").models["mlp"]["recipe"]["epochs"] * per_epoch
+        classifier = build(name, load_profile("cpu").models[name]).fit(*data.train, data.validation)
+        history, reached = pd.DataFrame(classifier.history_), STUDY_ACCURACY[name]
+        so_far = history["train_seconds"].cumsum()
+        enough = so_far[history["validation_accuracy"] >= reached].min()
+        whole, final = so_far.iloc[-1], history["validation_accuracy"].iloc[-1]
+        say(f"{name} of profile cpu reaches the study's accuracy, {reached}, in {enough:.1f} s of training, the study's recipe "
+            f"in {study:.0f} s here, ratio {study / enough:.1f}; it ends at {final:.4f} (validation) after {whole:.1f} s, "
+            f"ratio {study / whole:.1f}")
+
+
+def growth(
+    data: ImageData, models: Iterable[str], sizes: Sequence[int] = SIZES, say: Callable[[str], None] = print
+) -> dict[str, float]:
+    """The exponent with which each model's training time grows with the number of images: 1 is linear, 2 a square.
+
+    Networks train for one epoch. ``data`` must have as many training images as the largest size.
+    """
     exponents = {}
-    sizes = tuple(size for size in sizes if size <= len(data.train_labels)) or (len(data.train_labels),)
-    for model, parameters in load_profile("cpu").models.items():
-        seconds, memory = [], []
-        for size in sizes:
-            seed_everything(9)
-            part = replace(data, train_images=data.train_images[:size], train_labels=data.train_labels[:size],
-                           validation_images=_few(data)[0], validation_labels=_few(data)[1],
-                           test_images=_few(data)[0], test_labels=_few(data)[1])
-            measured = measure(build(model, _with_epochs(parameters, 1)), part)
-            seconds.append(measured.train_seconds)
-            memory.append(measured.memory.peak_rss_mb - measured.memory.rss_baseline_mb)
-        exponents[model] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0]) if len(sizes) > 1 else float("nan")
-        told = ", ".join(f"{size:,}: {s:.1f} s {m:.0f} MB" for size, s, m in zip(sizes, seconds, memory, strict=True))
-        say(f"{model}: {told}; time grows with exponent {exponents[model]:.2f}")
+    for model in models:
+        parameters = _with_epochs(load_profile("cpu").models[model], 1)
+        measured = [measure(build(model, parameters), _first(data, size)) for size in sizes]
+        seconds = [one.train_seconds for one in measured]
+        exponents[model] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+        told = ", ".join(f"{size:,} images {one.train_seconds:.1f} s and {one.memory.over_baseline_mb:.0f} MB"
+                         for size, one in zip(sizes, measured, strict=True))
+        say(f"{model}: {told}; time grows with the power {exponents[model]:.2f}")
     return exponents
+
+
+def _first(data: ImageData, size: int) -> ImageData:
+    """The first ``size`` training images, and few others, which are not timed."""
+    return replace(data, train_images=data.train_images[:size], train_labels=data.train_labels[:size],
+                   test_images=data.test_images[:500], test_labels=data.test_labels[:500])  # fmt: skip
 
 
 def _with_epochs(parameters: dict[str, Any], epochs: int) -> dict[str, Any]:
@@ -103,10 +123,34 @@ def _few(data: ImageData) -> tuple[Any, Any]:
     return data.validation_images[:500], data.validation_labels[:500]
 
 
-def run_bench(say: Callable[[str], None] = print) -> None:
-    """Print the machine, the two loops' ratios, what the study's recipe would cost here, and every model's growth."""
+def run_bench(models: Iterable[str] = (), say: Callable[[str], None] = print) -> None:
+    """Print the machine, both loops and their ratios, and every model's growth; of the transfer models only those named."""
     data = load_data("full")
     say(f"on {describe_machine(default_device())['device_name']}, torch with {torch.get_num_threads()} threads")
-    compare_loops(data, say)
-    everything = load_data("full", validation_fraction=0.02)
-    growth(everything, say=say)
+    compare_training(data, compare_loops(data, say), say)
+    everything = replace(
+        data, train_images=np.concatenate([data.train_images, data.validation_images]),
+        train_labels=np.concatenate([data.train_labels, data.validation_labels]),
+        validation_images=data.test_images[:500], validation_labels=data.test_labels[:500],
+    )  # fmt: skip
+    chosen = list(models) or [name for name in load_profile("cpu").models if entry(name).family != "04_transfer"]
+    growth(everything, chosen, say=say)
+
+
+def run_speedrun(profile: str = "speedrun", say: Callable[[str], None] = print) -> pd.DataFrame:
+    """Train the profile's models with each of its seeds; print accuracy on the test images and training seconds of every run,
+    then mean and standard deviation over seeds. Returns a row a run."""
+    settings, rows = load_profile(profile), []
+    data = load_data(settings.dataset, settings.validation_fraction)
+    say(f"on {describe_machine(default_device())['device_name']}")
+    for job in jobs(settings):
+        classifier = build(job.model, job.parameters, job.seed).fit(*data.train, data.validation)
+        accuracy = float((classifier.predict(data.test_images) == data.test_labels).mean())
+        rows.append({"model": job.model, "seed": job.seed, "accuracy": accuracy, "train_seconds": classifier.train_seconds_})
+        say(f"{job.model}, seed {job.seed}: {accuracy:.4f} in {classifier.train_seconds_:.2f} s of training")
+    table = pd.DataFrame(rows)
+    for model, runs in table.groupby("model"):
+        say(f"{model}: accuracy {runs['accuracy'].mean():.4f} ± {runs['accuracy'].std():.4f} over {len(runs)} seeds, "
+            f"training {runs['train_seconds'].mean():.2f} ± {runs['train_seconds'].std():.2f} s "
+            f"(the first run also warms the device up: {runs['train_seconds'].iloc[0]:.2f} s)")
+    return table

@@ -37,6 +37,10 @@ class MemoryUse:
     peak_rss_mb: float = 0.0
     peak_vram_mb: float | None = None
 
+    @property
+    def over_baseline_mb(self) -> float:
+        return self.peak_rss_mb - self.rss_baseline_mb
+
 
 def rss_mb() -> float:
     """The process's resident memory now, in MiB."""

@@ -127,12 +127,13 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         return None
     study, table = load_study(f"{model}-{kind}"), pd.read_csv(path)
     display(Markdown(study.description))
-    shown = table.rename(columns={"log_loss": "log loss", "train_seconds": "training (s)"})
+    shown = table[["variant", "accuracy", "log_loss"]].rename(columns={"log_loss": "log loss"})
+    if kind == "ablation":  # searches may run beside other work, so their times mean little
+        shown["training (s)"] = table["train_seconds"]
     show_table(
-        shown[["variant", "accuracy", "log loss", "training (s)"]],
-        f"{kind.capitalize()}: {what}. Measured on {' and '.join(_unique(table['machine']))}.", f"{model}-{kind}",
+        shown, f"{kind.capitalize()}: {what}, on {' and '.join(_unique(table['machine']))}.", f"{model}-{kind}",
         best={"accuracy": "max", "log loss": "min"},
-        formats={"accuracy": ".4f", "log loss": ".4f", "training (s)": ".1f"},
+        formats={"accuracy": ".4f", "log loss": ".4f"} | ({"training (s)": ".1f"} if kind == "ablation" else {}),
     )  # fmt: skip
     return table
 

@@ -203,7 +203,7 @@ class Template:
         return self.watch.seconds
 
     def inputs(self, images: Tensor) -> Tensor:
-        """The eval transform of raw images (n, H, W), laid out in memory as the recipe says; cached features stay as they are."""
+        """The eval transform of raw images (n, H, W), laid out in memory as the recipe says; features stay as they are."""
         if images.is_floating_point():
             return images.float()
         batch = to_network(images, self.mean, self.std, self.recipe.image_size)

@@ -114,7 +114,8 @@ def test_the_pdf_names_every_model(smoke):
     folder, _ = smoke
     text = "\n".join(page.extract_text() for page in PdfReader(folder / "report.pdf").pages)
     plain = re.sub(r"\s+", " ", text)
-    assert [one.result.display_name for one in results.load_all(folder / "results") if one.result.display_name not in plain] == []
+    names = [record.result.display_name for record in results.load_all(folder / "results")]
+    assert [name for name in names if name not in plain] == []
 
 
 @pytest.mark.slow
@@ -126,9 +127,9 @@ def test_a_second_run_does_no_work_and_a_deleted_result_is_made_again_alone(smok
     before = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
 
     shutil.rmtree(folder / "results" / "decision_tree")
-    mended = report(folder.parent)
-    assert mended.returncode == 0
-    ran = re.findall(r"^\[\S+ \S+\] (\S+): running", mended.stdout, re.MULTILINE)
+    said: list[str] = []
+    assert runner.run_profile(SMOKE, said.append, folder.parent).failures == []
+    ran = re.findall(r"^\[\S+ \S+\] (\S+): running", "\n".join(said), re.MULTILINE)
     assert ran == ["decision_tree-seed-9", "05_comparison"]
     after = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
     same = ("accuracy", "log_loss", "confusion_matrix", "job_sha256", "parameter_count")
@@ -138,10 +139,10 @@ def test_a_second_run_does_no_work_and_a_deleted_result_is_made_again_alone(smok
 # --- Notebooks as they are opened -----------------------------------------------------------------------------------------
 
 
-def parameters_cell(path: Path) -> ast.Module:
+def parameters_cell(path: Path) -> str:
     cells = [cell.source for cell in jupytext.read(path).cells if "parameters" in cell.metadata.get("tags", [])]
     assert len(cells) == 1, f"{path.name} has {len(cells)} parameters cells"
-    return ast.parse(cells[0])
+    return cells[0]
 
 
 def run_all(path: Path, tmp_path: Path, **parameters: str) -> nbformat.NotebookNode:
@@ -153,29 +154,25 @@ def run_all(path: Path, tmp_path: Path, **parameters: str) -> nbformat.NotebookN
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("path", [path for path in SOURCES if path.stem != runner.COMPARISON_NOTEBOOK], ids=lambda path: path.stem)
+@every_notebook
 def test_a_notebook_runs_as_it_is_opened(path, tmp_path):
-    saves = "results_dir" in path.read_text()
-    run_all(path, tmp_path, **({"results_dir": str(tmp_path / "results")} if saves else {}))
-    assert len(results.load_all(tmp_path / "results")) == saves
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["no results yet", "results"])
-def test_the_comparison_runs_as_it_is_opened(kind, tmp_path, request):
-    folder = request.getfixturevalue("smoke")[0] / "results" if kind == "results" else tmp_path / "nothing"
-    executed = run_all(runner.NOTEBOOKS_DIR / f"{runner.COMPARISON_NOTEBOOK}.py", tmp_path, results_dir=str(folder))
-    assert ("There are no results in" in json.dumps(executed)) == (kind != "results")
+    takes = "results_dir" in path.read_text()
+    executed = run_all(path, tmp_path, **({"results_dir": str(tmp_path / "results")} if takes else {}))
+    comparison = path.stem == runner.COMPARISON_NOTEBOOK  # the one that only reads, here of a folder that is not there yet
+    assert len(results.load_all(tmp_path / "results")) == (takes and not comparison)
+    shown = json.dumps([cell.outputs for cell in executed.cells if cell.cell_type == "code"])
+    assert ("There are no results in" in shown) == comparison
 
 
 @every_notebook
 def test_the_parameters_are_literals_with_a_type_and_a_comment(path):
-    lines = [cell.source for cell in jupytext.read(path).cells if "parameters" in cell.metadata.get("tags", [])][0].splitlines()
-    for statement in parameters_cell(path).body:
+    cell = parameters_cell(path)
+    lines = cell.splitlines()
+    for statement in ast.parse(cell).body:
         assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
         value = ast.literal_eval(statement.value)
         assert type(value).__name__ == ast.unparse(statement.annotation)
-        assert re.search(r"  # \w|  # \"", lines[statement.end_lineno - 1]), f"{path.name}: no comment: {ast.unparse(statement)}"
+        assert re.search(r"  # [\w\"]", lines[statement.end_lineno - 1]), f"no comment: {ast.unparse(statement)}"
 
 
 @every_notebook

@@ -51,10 +51,10 @@ def _with_seed(model: Any, seed: int) -> Any:
 
 
 def neural(
-    display_name: str, family: str, network: type[NetworkSpec], classifier: type[TorchClassifier] = TorchClassifier, **fixed: str
-) -> Entry:
-    """An entry for a network: its parameters are those of the network, but for the ``fixed`` ones, and under ``recipe`` how it
-    is trained."""
+    display_name: str, family: str, network: type[NetworkSpec], classifier: type[TorchClassifier] = TorchClassifier,
+    **fixed: str,
+) -> Entry:  # fmt: skip
+    """An entry for a network: its parameters are those of the network, but for the ``fixed`` ones, and its ``recipe``."""
     own: dict[str, Any] = {name: (Literal[value], value) for name, value in fixed.items()}
     schema = create_model(f"{network.__name__}Parameters", __base__=network, recipe=(Recipe, Recipe()), **own)
 

@@ -13,6 +13,7 @@ import socket
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,7 +106,8 @@ def find_weights(architecture: Architecture) -> Pretrained:
             return found
         except Exception as error:  # whatever is wrong with one place, the next may serve
             reasons.append(f"{place}: {' '.join(str(error).split())[:160]}")
-    raise WeightsError(f"no ImageNet weights for {architecture}. Tried: " + "; ".join(reasons or ["nothing: no place has them"]))
+    tried = "; ".join(reasons) or "nothing, since no place has them"
+    raise WeightsError(f"no ImageNet weights for {architecture}. Tried: {tried}")
 
 
 # --- Backbones ---------------------------------------------------------------------------------------------------------------
@@ -134,7 +136,7 @@ def fold_repeated(linear: nn.Linear, repeats: int) -> nn.Linear:
 
 def _vgg16(model: tv.VGG, image_size: int) -> list[nn.Module]:
     cuts = (0, 5, 10, 17, 24, 31)
-    blocks = [model.features[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+    blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
     dense = model.classifier[:-1]
     if image_size // 32 == 1:  # the last map is 1 x 1, and the average pool repeats it 49 times
         dense[0] = fold_repeated(dense[0], 49)
@@ -149,7 +151,7 @@ def _resnet34(model: tv.ResNet, image_size: int) -> list[nn.Module]:
 
 def _mobilenet_v3_small(model: tv.MobileNetV3, image_size: int) -> list[nn.Module]:
     cuts = (0, 1, 4, 9, 12, 13)
-    blocks = [model.features[start:stop] for start, stop in zip(cuts, cuts[1:], strict=False)]
+    blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
     return [*blocks, nn.Sequential(model.avgpool, nn.Flatten(), model.classifier[:-1])]
 
 
