@@ -87,10 +87,10 @@ def _markdown(table: pd.DataFrame) -> str:
 
 
 def _between(text: str, marker: str, content: str) -> str:
-    pattern = re.compile(rf"(<!-- {marker} -->\n).*?(\n<!-- /{marker} -->)", re.DOTALL)
+    pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
     if not pattern.search(text):
         raise NotPublishable(f"the README has no markers <!-- {marker} --> ... <!-- /{marker} -->")
-    return pattern.sub(lambda match: match[1] + content + match[2], text)
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
 
 
 def _picture(page: Path, target: Path) -> None:

@@ -1,0 +1,104 @@
+"""Publishing: what is refused, and what stands in docs/ and in the README afterwards."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from fmlib import __main__ as command
+from fmlib import results, runner
+from fmlib.profiles import load_profile
+from fmlib.report import publish as module
+from fmlib.report.publish import NotPublishable, publish, refresh_readme
+
+CPU = load_profile("cpu")
+README = "# Title\n\n<!-- picture -->\n<!-- /picture -->\n\n<!-- results -->\nold\n<!-- /results -->\n\nThe end.\n"
+
+
+@pytest.fixture
+def finished(tmp_path, monkeypatch):
+    """A build folder whose report is finished and current, made from a clean commit; and where it would be published."""
+    build = tmp_path / "build"
+    for record in synthetic.clear_winner(git_commit="c0ffee", git_dirty=False):
+        results.save(record, build / "cpu" / "results")
+    for name in ("report.html", "report.pdf"):
+        (build / "cpu" / name).write_text(f"this is {name}")
+    (tmp_path / "README.md").write_text(README)
+    monkeypatch.setattr(module, "current_outcome", lambda profile, folder: runner.Outcome(profile, folder / profile.name))
+    monkeypatch.setattr(module, "is_current", lambda outcome: True)
+    monkeypatch.setattr(module, "_picture", lambda page, target: target.write_bytes(b"picture"))
+    return {"build_dir": build, "docs": tmp_path / "docs", "readme": tmp_path / "README.md"}
+
+
+def test_a_finished_report_is_copied_with_its_results(finished):
+    docs = publish(CPU, **finished)
+    assert (docs / "index.html").read_text() == "this is report.html" and (docs / "report.pdf").is_file()
+    assert len(results.load_all(docs / "results")) == 3
+    readme = finished["readme"].read_text()
+    assert readme.startswith("# Title") and readme.endswith("The end.\n") and "old" not in readme
+    assert readme.index("Alpha") < readme.index("Beta") < readme.index("Gamma"), "best first"
+    assert "| Alpha | 0.9500 (0.93" in readme and "docs/report.png" in readme
+
+
+def test_publishing_again_replaces_what_was_there(finished):
+    docs = publish(CPU, **finished)
+    (docs / "results" / "alpha" / "left-over").mkdir()
+    first = finished["readme"].read_text()
+    publish(CPU, **finished)
+    assert not (docs / "results" / "alpha" / "left-over").exists() and finished["readme"].read_text() == first
+
+
+def test_the_gpu_profile_has_a_folder_of_its_own_and_leaves_the_readme(finished):
+    (finished["build_dir"] / "cpu").rename(finished["build_dir"] / "gpu")
+    assert publish(load_profile("gpu"), **finished) == finished["docs"] / "gpu"
+    assert finished["readme"].read_text() == README
+
+
+def test_the_sample_is_not_published(finished):
+    with pytest.raises(NotPublishable, match="sample"):
+        publish(load_profile("smoke"), **finished)
+
+
+def test_an_unfinished_report_is_not_published(finished, monkeypatch):
+    task = runner.Task("cnn-seed-9", "03_cnn", {}, {})
+    stale = lambda profile, folder: runner.Outcome(profile, folder, failures=[runner.Failure(task, "stale")])  # noqa: E731
+    monkeypatch.setattr(module, "current_outcome", stale)
+    with pytest.raises(NotPublishable, match=r"cnn-seed-9.*make report PROFILE=cpu"):
+        publish(CPU, **finished)
+    assert not finished["docs"].exists()
+
+
+def test_a_report_older_than_its_notebooks_is_not_published(finished, monkeypatch):
+    monkeypatch.setattr(module, "is_current", lambda outcome: False)
+    with pytest.raises(NotPublishable, match="the report"):
+        publish(CPU, **finished)
+
+
+@pytest.mark.parametrize("dirty", [True, None])
+def test_results_of_uncommitted_code_are_not_published(finished, dirty):
+    path = finished["build_dir"] / "cpu" / "results" / "beta" / "seed-9" / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"git_dirty": dirty}))
+    with pytest.raises(NotPublishable, match="beta"):
+        publish(CPU, **finished)
+
+
+def test_nothing_that_was_never_run_counts_as_finished(tmp_path):
+    outcome = runner.current_outcome(CPU, tmp_path)
+    assert len(outcome.failures) == len(CPU.models) + 2 and not outcome.executed
+
+
+def test_the_command_says_why_not_and_fails(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["fmlib", "publish", "--profile", "smoke"])
+    assert command.main() == 1
+    assert "sample" in capsys.readouterr().err
+
+
+def test_a_readme_without_markers_is_left_alone(tmp_path: Path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# no markers")
+    with pytest.raises(NotPublishable, match="markers"):
+        refresh_readme(readme, synthetic.clear_winner())
+    assert readme.read_text() == "# no markers"
