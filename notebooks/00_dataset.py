@@ -30,7 +30,7 @@ from torch import Generator, from_numpy
 
 from fmlib import plots
 from fmlib.data import load_data
-from fmlib.report import show_figure, show_table
+from fmlib.report import show_figure
 from fmlib.transforms import Augmentation
 
 # %% tags=["key-code"]

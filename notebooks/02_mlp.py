@@ -18,7 +18,9 @@
 
 # %% tags=["parameters"]
 model: str = "mlp"  # a network of this family in fmlib.models.registry
-parameters: dict = {"hidden_sizes": [256, 128], "recipe": {"epochs": 8, "lr": 0.003}}  # the model's own; what is left out has its default
+parameters: dict = {  # the model's own; what is left out has its default
+    "hidden_sizes": [256, 128], "recipe": {"epochs": 8, "lr": 0.003},
+}
 profile: str = "notebook"  # the name under which the result is filed
 dataset: str = "sample"  # "sample": 2,500 images that ship with fmlib; "full": all 70,000, fetched if need be
 validation_fraction: float = 0.1  # share of the training images held out for choices

@@ -22,7 +22,9 @@
 
 # %% tags=["parameters"]
 model: str = "cnn"  # "cnn" or "study_cnn"
-parameters: dict = {"widths": [16, 32, 64], "recipe": {"epochs": 5, "optimizer": "sgd", "lr": 0.1}}  # the model's own; what is left out has its default
+parameters: dict = {  # the model's own; what is left out has its default
+    "widths": [16, 32, 64], "recipe": {"epochs": 5, "optimizer": "sgd", "lr": 0.1},
+}
 profile: str = "notebook"  # the name under which the result is filed
 dataset: str = "sample"  # "sample": 2,500 images that ship with fmlib; "full": all 70,000, fetched if need be
 validation_fraction: float = 0.1  # share of the training images held out for choices

@@ -34,7 +34,9 @@
 
 # %% tags=["parameters"]
 model: str = "efficientnet_lite0"  # "efficientnet_lite0", "mobilenet_v3_small", "resnet34" or "vgg16"
-parameters: dict = {"recipe": {"epochs": 1, "image_size": 32, "lr": 0.001, "channels_last": True}}  # the model's own; what is left out has its default
+parameters: dict = {  # the model's own; what is left out has its default
+    "recipe": {"epochs": 1, "image_size": 32, "lr": 0.001, "channels_last": True},
+}
 profile: str = "notebook"  # the name under which the result is filed
 dataset: str = "sample"  # "sample": 2,500 images that ship with fmlib; "full": all 70,000, fetched if need be
 validation_fraction: float = 0.1  # share of the training images held out for choices
@@ -50,7 +52,6 @@ from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
 from fmlib.report import show_figure, show_table
-
 
 # %% [markdown] tags=["model-vgg16"]
 # VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed by a maximum

@@ -99,6 +99,7 @@ MISTAKES = {
              "write 0.001, without quotes), got '1e-3'"),
     "rates that do not match layers": (model("{dropout: [0.1]}"), "models.mlp: value error, dropout: wanted one probability"),
     "item of a list": (model("{hidden_sizes: [8, -1]}"), "models.mlp.hidden_sizes.1: input should be greater than 0, got -1"),
+    "unknown model for CUDA alone": (GOOD + "cuda_only: [decisio_tree]\n", "cuda_only: not one of the profile's models; "),
     "model named twice": (GOOD + "  mlp: {}\n  decision_tree: {}\n", "not YAML: the key 'decision_tree' stands twice"),
     "key named twice": (model("{recipe: {lr: 0.1, epochs: 3, lr: 0.2}}"), "not YAML: the key 'lr' stands twice"),
     "open bracket": (model("{hidden_sizes: [3"), "not YAML: "),

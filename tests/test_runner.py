@@ -16,6 +16,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import synthetic
+import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 
@@ -124,6 +125,7 @@ class World:
 def in_place(patch: pytest.MonkeyPatch, root: Path) -> World:
     patch.setattr(runner, "NOTEBOOKS_DIR", root / "notebooks")
     patch.setattr(runner, "STUDY_TABLES_DIR", root / "tables")
+    patch.setattr(runner, "default_device", lambda: torch.device("cpu"))
     for name in ("alpha", "beta", "gamma"):
         patch.setitem(registry.REGISTRY, name, registry.classical(name.title(), Toy, family="01_toy"))
     return World(root)
@@ -234,7 +236,7 @@ def test_a_changed_parameter_makes_one_model_stale(world):
     "change",
     [lambda patch: patch.setattr(runner, "code_sha256", lambda: "other"),
      lambda patch: patch.setattr(runner, "version", lambda name: "99" if name == "torch" else "1"),
-     lambda patch: patch.setattr(runner, "default_device", lambda: __import__("types").SimpleNamespace(type="abacus"))],
+     lambda patch: patch.setattr(runner, "default_device", lambda: torch.device("cuda"))],
     ids=["code", "version of a package", "device"],
 )  # fmt: skip
 def test_other_code_versions_or_device_make_everything_stale(world, monkeypatch, change):
@@ -353,6 +355,13 @@ def test_a_broken_comparison_is_a_failure_and_keeps_the_results(world):
     assert [failure.task.name for failure in outcome.failures] == ["05_comparison"]
     assert "ZeroDivisionError" in outcome.failures[0].reason
     assert [name for name in world.files() if name.startswith("results")] == records("alpha/seed-9", "beta/seed-9")
+
+
+def test_a_model_for_cuda_alone_is_refused_in_words_where_there_is_none(world, monkeypatch):
+    monkeypatch.setattr(runner, "execute", lambda *_: None)
+    outcome = world.run(world.profile(alpha={}, gamma={}).model_copy(update={"cuda_only": ["gamma"]}))
+    assert [failure.task.name for failure in outcome.failures] == ["gamma-seed-9"]
+    assert "Gamma of profile toys needs a CUDA GPU, and there is none here" in outcome.failures[0].reason
 
 
 @pytest.mark.parametrize(

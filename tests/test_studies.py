@@ -147,4 +147,5 @@ def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
     captions = []
     monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: captions.append((len(table), caption)))
     studies.show_search("decision_tree")
-    assert shown == ["how deep a tree"] and captions[0][0] == 3 and "Measured on" in captions[0][1]
+    machine = pd.read_csv(place / "decision_tree-search.csv")["machine"][0]
+    assert shown == ["how deep a tree"] and captions[0][0] == 3 and machine in captions[0][1]

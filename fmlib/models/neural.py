@@ -59,21 +59,21 @@ class TorchClassifier(Predictor):
     def _run_stage(
         self, recipe: Recipe, stage: str, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]
     ) -> None:
-        template = self._template(recipe, stage).train(images, labels, validation)
-        self.history_ += template.history
-        self.train_seconds_ += template.train_seconds
+        self.template_ = self._template(recipe, stage).train(images, labels, validation)
+        self.history_ += self.template_.history
+        self.train_seconds_ += self.template_.train_seconds
 
     def _template(self, recipe: Recipe, stage: str = "train") -> Template:
         return Template(self.network_, recipe, self.mean_, self.std_, self.device_, self.seed, stage)
 
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         tensor = torch.from_numpy(np.ascontiguousarray(check_images(images))).to(self.device_)
-        return self._template(self.recipe_).test(tensor).cpu().numpy()
+        return self.template_.test(tensor).cpu().numpy()
 
     def inputs(self, images: Images) -> Tensor:
         """What the network sees: float32 (n, 1, H, W), on its device, of raw images."""
         tensor = torch.from_numpy(np.ascontiguousarray(check_images(images))).to(self.device_)
-        return self._template(self.recipe_).inputs(tensor)
+        return self.template_.inputs(tensor)
 
     def parameter_count(self) -> int:
         """Weights of the network, fixed ones included."""
@@ -85,5 +85,5 @@ class TorchClassifier(Predictor):
 
         example = torch.zeros(1, *self.image_shape_, dtype=torch.uint8, device=self.device_)
         with FlopCounterMode(display=False) as counter:
-            self._template(self.recipe_).test(example)
+            self.template_.test(example)
         return float(counter.get_total_flops())

