@@ -46,9 +46,10 @@ def test_a_small_drawing_stays_vector_and_is_the_same_each_time(monkeypatch):
     assert outputs[0] == outputs[1]
     assert "image/svg+xml" in outputs[0].data
     assert 'alt="One line"' in outputs[0].data["text/html"]
-    assert outputs[0].metadata["fmlib"] == {
-        "kind": "figure", "name": "a-line", "caption": "A *caption*", "alt": "One line", "width": 384,
-    }  # fmt: skip
+    meta = dict(outputs[0].metadata["fmlib"])
+    points = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', outputs[0].data["image/svg+xml"])[1])
+    assert meta.pop("width") == pytest.approx(points / 72 * 96, abs=2), "as wide as the saved picture, in CSS pixels"
+    assert meta == {"kind": "figure", "name": "a-line", "caption": "A *caption*", "alt": "One line"}
     assert not plt.get_fignums()
 
 
