@@ -1,5 +1,7 @@
 """What a figure or a table leaves in the notebook."""
 
+import re
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
