@@ -98,9 +98,10 @@ def _from_debian(incoming: Path) -> None:
 
 
 @contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
+def download_timeout(seconds: float = DOWNLOAD_TIMEOUT_SECONDS) -> Iterator[None]:
+    """Let no connection opened in the block wait longer than ``seconds``; torch's and torchvision's downloads set no limit."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)  # torchvision's own download waits for ever
+    socket.setdefaulttimeout(seconds)
     try:
         yield
     finally:
@@ -108,7 +109,7 @@ def _socket_timeout(seconds: float) -> Iterator[None]:
 
 
 def _from_torchvision(incoming: Path) -> None:
-    with _socket_timeout(DOWNLOAD_TIMEOUT_SECONDS), tempfile.TemporaryDirectory(dir=incoming) as root:
+    with download_timeout(), tempfile.TemporaryDirectory(dir=incoming) as root:
         FashionMNIST(root, download=True)
         _copy_from(Path(root), incoming)
 

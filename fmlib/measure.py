@@ -24,6 +24,7 @@ from fmlib.training import Stopwatch, default_device
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
+CALIBRATION_BINS = 15
 
 
 # --- Memory ---------------------------------------------------------------------------------------------------------------
@@ -92,7 +93,7 @@ def latency_ms(predict: Callable[[Images], object], images: Images, repeats: int
     return float(p50), float(p95)
 
 
-def expected_calibration_error(proba: NDArray[np.floating], labels: Labels, bins: int = 15) -> float:
+def expected_calibration_error(proba: NDArray[np.floating], labels: Labels, bins: int = CALIBRATION_BINS) -> float:
     """How far confidence and accuracy lie apart, on average over images grouped in ``bins`` equal steps of confidence.
 
     ``proba`` (n, classes), ``labels`` (n,); Naeini et al. 2015, Guo et al. 2017 (https://arxiv.org/abs/1706.04599).

@@ -12,9 +12,10 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from fmlib.compare.significance import mcnemar_p, wilson
+from fmlib.measure import CALIBRATION_BINS
+from fmlib.measure import expected_calibration_error as calibration_error
 from fmlib.results import Record
 
-BINS = 15
 SMALLEST = 1e-7  # about float16's smallest positive number: a stored 0 means "at most this"
 
 
@@ -27,18 +28,12 @@ def log_loss(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
     return float(-_log(proba)[np.arange(len(labels)), labels].mean()) if len(labels) else float("nan")
 
 
-def reliability(proba: NDArray[np.floating], labels: NDArray[np.int64], bins: int = BINS) -> pd.DataFrame:
+def reliability(proba: NDArray[np.floating], labels: NDArray[np.int64], bins: int = CALIBRATION_BINS) -> pd.DataFrame:
     """Mean confidence, accuracy and count of the images in each of ``bins`` equal steps of confidence that has any."""
     confidence = proba.max(1).astype(np.float64)
     step = np.minimum((confidence * bins).astype(int), bins - 1)
     frame = pd.DataFrame({"confidence": confidence, "accuracy": proba.argmax(1) == labels, "count": 1})
     return frame.groupby(step).agg({"confidence": "mean", "accuracy": "mean", "count": "sum"})
-
-
-def calibration_error(proba: NDArray[np.floating], labels: NDArray[np.int64], bins: int = BINS) -> float:
-    """Expected calibration error: the gap of accuracy and confidence, averaged over images. Naeini et al. (2015)."""
-    table = reliability(proba, labels, bins)
-    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["count"])) if len(table) else np.nan
 
 
 def rescale(proba: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:

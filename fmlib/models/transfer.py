@@ -10,7 +10,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import socket
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
 from tqdm import TqdmWarning
 
-from fmlib.data import DOWNLOAD_TIMEOUT_SECONDS, NUM_CLASSES
+from fmlib.data import NUM_CLASSES, download_timeout
 from fmlib.models.neural import NetworkSpec, TorchClassifier
 from fmlib.training import Recipe
 
@@ -67,12 +66,8 @@ def _read(path: Path) -> Pretrained:
 def _download(url: str, name: str) -> Pretrained:
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)  # urllib waits for ever
-    try:
+    with download_timeout():
         torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=Path(name).stem.rsplit("-", 1)[-1], progress=False)
-    finally:
-        socket.setdefaulttimeout(before)
     return _read(folder / name)
 
 
