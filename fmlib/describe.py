@@ -43,9 +43,17 @@ def _text(value: Any) -> str:
 
 
 def parameter_table(classifier: Classifier) -> pd.DataFrame:
-    """The classifier's settings, defaults included, a row each: columns setting and value, as text."""
+    """The classifier's settings, defaults included, a row each: columns setting and value, as text.
+
+    Of a transfer model it is the recipe that its fit used, and of the probe, unless it trained from scratch, what differs from
+    a default.
+    """
     if isinstance(classifier, TorchClassifier):
-        values = _flat(classifier.network.model_dump(exclude={"recipe"})) | _flat(classifier.recipe.model_dump())
+        values = _flat(classifier.network.model_dump(exclude={"recipe", "scratch", "probe"}))
+        probe = getattr(classifier.network, "probe", None)
+        if probe and getattr(classifier, "weights_", {}).get("source") != "none":
+            values |= _flat({"probe": probe.model_dump(exclude_defaults=True)})
+        values |= _flat(getattr(classifier, "recipe_", classifier.recipe).model_dump())
     else:
         values = _flat(TypeAdapter(type(classifier)).dump_python(classifier))
     rows = [(key.removeprefix("augmentation.").replace("_", " "), _text(value)) for key, value in values.items()]
