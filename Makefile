@@ -41,8 +41,8 @@ speedrun: setup ## train the CNN against the clock with five seeds and print the
 search: setup ## repeat the searches for hyperparameters, on validation images
 	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
 
-ablation: setup ## measure what each ingredient of the CNN's recipe is worth
-	"$(BIN)/python" -m fmlib study cnn-ablation
+ablation: setup ## measure what each ingredient of the networks' recipes is worth
+	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))
 
 publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
 	"$(BIN)/python" -m fmlib publish $(if $(PROFILE),--profile "$(PROFILE)")

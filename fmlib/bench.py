@@ -81,9 +81,11 @@ def compare_training(data: ImageData, study_seconds: dict[str, float], say: Call
         so_far = history["train_seconds"].cumsum()
         enough = so_far[history["validation_accuracy"] >= reached].min()
         whole, final = so_far.iloc[-1], history["validation_accuracy"].iloc[-1]
-        say(f"{name} of profile cpu reaches the study's accuracy, {reached}, in {enough:.1f} s of training, the study's recipe "
-            f"in {study:.0f} s here, ratio {study / enough:.1f}; it ends at {final:.4f} (validation) after {whole:.1f} s, "
-            f"ratio {study / whole:.1f}")
+        reaches = f"does not reach the study's accuracy, {reached}" if np.isnan(enough) else (
+            f"reaches the study's accuracy, {reached}, in {enough:.1f} s of training, ratio {study / enough:.1f}"
+        )  # fmt: skip
+        say(f"{name} of profile cpu {reaches}; it ends at {final:.4f} (validation) after {whole:.1f} s, "
+            f"ratio {study / whole:.1f}; the study's recipe takes {study:.0f} s here")
 
 
 def growth(

@@ -108,11 +108,17 @@ def _judge(study: Study, parameters: dict[str, Any], data: ImageData) -> dict[st
 
 def show_search(model: str) -> None:
     """Show what was tried for a model and what it gave, from the kept table; say so if there is none."""
+    from IPython.display import Markdown, display
+
+    if (STUDIES_DIR / f"{model}-search.yaml").is_file():
+        display(Markdown("The settings in the cpu profile were chosen by accuracy on the validation images."))
+    else:
+        display(Markdown("Nothing: these settings were given, and not searched for."))
     _show(model, "search", "what was tried, in order, and what it gave on the validation images")
 
 
 def show_ablation(model: str) -> None:
-    """Show the model's ablation, table and bars, from the kept table; say so if there is none."""
+    """Show the model's ablation, table and bars, from the kept table; say so if it is still to be made."""
     table = _show(model, "ablation", "the recipe with one ingredient left out at a time, on the validation images")
     if table is not None:
         show_figure(plots.ablation_bars(table), "What each ingredient of the recipe is worth.", f"{model}-ablation-bars")
@@ -122,12 +128,17 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
     from IPython.display import Markdown, display
 
     path = TABLES_DIR / f"{model}-{kind}.csv"
+    if not (STUDIES_DIR / f"{model}-{kind}.yaml").is_file():
+        return None
     if not path.is_file():
         display(Markdown(f"No {kind} is kept for this model; `python -m fmlib study {model}-{kind}` would make one."))
         return None
     study, table = load_study(f"{model}-{kind}"), pd.read_csv(path)
     display(Markdown(study.description))
     shown = table[["variant", "accuracy", "log_loss"]].rename(columns={"log_loss": "log loss"})
+    taken = [_is_taken(study, variant) for variant in table["variant"]]
+    if any(taken):
+        shown["taken"] = ["yes" if one else "" for one in taken]
     if kind == "ablation":  # searches may run beside other work, so their times mean little
         shown["training (s)"] = table["train_seconds"]
     show_table(
@@ -136,6 +147,14 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         formats={"accuracy": ".4f", "log loss": ".4f"} | ({"training (s)": ".1f"} if kind == "ablation" else {}),
     )  # fmt: skip
     return table
+
+
+def _is_taken(study: Study, variant: str) -> bool:
+    """Whether the cpu profile has the model with that variant's parameters; defaults may be written out or left out."""
+    taken = load_profile("cpu").models.get(study.model)
+    if taken is None or variant not in study.variants:
+        return False
+    return vars(build(study.model, study.parameters(variant))) == vars(build(study.model, taken))
 
 
 def _unique(values: Iterable[str]) -> list[str]:

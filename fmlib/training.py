@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from fmlib.transforms import Augmentation, coins, to_network
+from fmlib.transforms import Augmentation, to_network
 
 EVAL_BATCH_SIZE = 500
 
@@ -226,11 +226,11 @@ class Template:
         average = self._average()
         progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
         best = BestWeights(recipe.patience)
-        for epoch, mirrored in zip(range(1, recipe.epochs + 1), self._mirrored(len(images)), strict=False):
+        for epoch in range(1, recipe.epochs + 1):
             row = {"stage": self.stage, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
             before = self.train_seconds
             with self.watch:
-                batches = self._batches(images, labels, steps, mirrored)
+                batches = self._batches(images, labels, steps)
                 row["train_loss"] = self._train_epoch(batches, optimizer, schedule, average, progress)
             validated = self.network if average is None else average.module
             row["validation_loss"], row["validation_accuracy"] = self.validate(*validation, network=validated)
@@ -248,21 +248,11 @@ class Template:
             return None
         return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.weight_average), use_buffers=True)
 
-    def _mirrored(self, n: int) -> Iterator[Tensor | None]:
-        """An epoch at a time, which of ``n`` images alternating flips mirror: a random half, the others, and so on."""
-        mirrored = coins(n, self.generator) if self.recipe.augmentation.flip == "alternate" else None
-        while True:
-            yield mirrored
-            mirrored = None if mirrored is None else ~mirrored
-
-    def _batches(
-        self, images: Tensor, labels: Tensor, steps: int, mirrored: Tensor | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: Tensor, labels: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in random order, augmented, in ``steps`` batches whose sizes differ by one at most."""
         order = torch.randperm(len(images), generator=self.generator, device=self.device)
         for index in order.tensor_split(steps):
-            turn = None if mirrored is None else mirrored[index]
-            yield self.inputs(self.recipe.augmentation(images[index], self.generator, turn)), labels[index]
+            yield self.inputs(self.recipe.augmentation(images[index], self.generator)), labels[index]
 
     def _train_epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,

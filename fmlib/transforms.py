@@ -5,8 +5,6 @@ A random transform takes its generator as an argument, so that a run is reproduc
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
@@ -16,29 +14,25 @@ from torch import Generator, Tensor
 class Augmentation(BaseModel):
     """What happens to training images, in this order; sizes in pixels of the raw image.
 
-    ``flip``: mirror left to right, each image with probability one half, or every image in every second epoch ("alternate":
-    Jordan 2024, https://arxiv.org/abs/2404.00498). ``crop_padding``: shift by up to so many pixels over a black border.
-    ``erase_size``: blacken a square of that side at a random place (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
+    ``flip``: mirror left to right, each image with probability one half. ``crop_padding``: shift by up to so many pixels
+    over a black border. ``erase_size``: blacken a square of that side at a random place (DeVries and Taylor 2017, https://arxiv.org/abs/1708.04552).
     ``jitter``: brightness and contrast each scaled by a factor from 1 - jitter to 1 + jitter, as torchvision's ColorJitter
     does; its hue and saturation do nothing to a grey image.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    flip: bool | Literal["alternate"] = False
+    flip: bool = False
     crop_padding: NonNegativeInt = 0
     erase_size: NonNegativeInt = 0
     jitter: float = Field(default=0.0, ge=0, le=1)
 
-    def __call__(self, images: Tensor, generator: Generator, mirrored: Tensor | None = None) -> Tensor:
-        """Augment uint8 images (n, H, W); same shape and dtype come back.
-
-        ``mirrored`` (n,), for alternating flips: which images it is the turn of; without it each is mirrored at random.
-        """
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Augment uint8 images (n, H, W); same shape and dtype come back."""
         if self.jitter:
             images = random_jitter(images, self.jitter, generator)
         if self.flip:
-            images = random_flip(images, generator, mirrored)
+            images = random_flip(images, generator)
         if self.crop_padding:
             images = random_crop(images, self.crop_padding, generator)
         if self.erase_size:
@@ -54,16 +48,10 @@ def _integers(n: int, high: int, generator: Generator) -> Tensor:
     return torch.randint(high, (n,), generator=generator, device=generator.device)
 
 
-def random_flip(images: Tensor, generator: Generator, mirrored: Tensor | None = None) -> Tensor:
-    """Mirror left to right the images (n, H, W) that ``mirrored`` (n,) points out, or each with probability one half."""
-    if mirrored is None:
-        mirrored = coins(len(images), generator)
+def random_flip(images: Tensor, generator: Generator) -> Tensor:
+    """Mirror each image (n, H, W) left to right with probability one half."""
+    mirrored = _uniform(len(images), generator) < 0.5
     return torch.where(mirrored[:, None, None], images.flip(-1), images)
-
-
-def coins(n: int, generator: Generator) -> Tensor:
-    """``n`` fair coins: bool (n,), on the generator's device."""
-    return _uniform(n, generator) < 0.5
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:

@@ -89,10 +89,9 @@ display(Markdown(describe.training_sentence(result)))
 
 # %% [markdown]
 # ## What was tried
-#
-# Every setting was chosen by accuracy on the validation images.
 
 # %% tags=["remove-input"]
+studies.show_ablation(model)
 studies.show_search(model)
 
 # %% [markdown]

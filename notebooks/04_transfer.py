@@ -130,8 +130,6 @@ display(Markdown(describe.training_sentence(result)))
 
 # %% [markdown]
 # ## What was tried
-#
-# Every setting was chosen by accuracy on the validation images.
 
 # %% tags=["remove-input"]
 studies.show_search(model)

@@ -12,6 +12,7 @@ import pytest
 from fmlib import studies
 from fmlib.data import ImageData
 from fmlib.models.registry import ParameterError, build
+from fmlib.profiles import load_profile
 from fmlib.studies import changed, load_study, run_study
 
 STUDY = """
@@ -31,6 +32,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one study, and for its table."""
     (tmp_path / "tree-search.yaml").write_text(STUDY)
     monkeypatch.setattr(studies, "TABLES_DIR", tmp_path)
+    monkeypatch.setattr(studies, "STUDIES_DIR", tmp_path)
     monkeypatch.setattr(studies, "load_study", lambda name: load_study(name, tmp_path))
     return tmp_path
 
@@ -61,6 +63,13 @@ def test_every_study_of_the_project_is_valid(path):
     assert path.stem.startswith(f"{study.model}-")
     parameters = [study.parameters(variant) for variant in study.variants]
     assert all(one not in parameters[:i] for i, one in enumerate(parameters)), "two variants are the same"
+
+
+@pytest.mark.parametrize("model", load_profile("cpu").models)
+def test_every_model_of_the_cpu_profile_has_been_searched_for_and_the_variant_taken_is_in_its_table(model):
+    study, table = load_study(f"{model}-search"), pd.read_csv(studies.TABLES_DIR / f"{model}-search.csv")
+    assert table["variant"].tolist() == list(study.variants)
+    assert sum(studies._is_taken(study, variant) for variant in table["variant"]) == 1
 
 
 def test_dotted_keys_change_a_copy_and_leave_the_base_alone():
@@ -137,8 +146,15 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_notebook_says_how_to_make_a_table_that_is_not_there(place, shown):
-    studies.show_search("svm")
-    assert "python -m fmlib study svm-search" in shown[0]
+    (place / "decision_tree-search.yaml").write_text(STUDY)
+    studies.show_search("decision_tree")
+    assert "chosen by accuracy on the validation images" in shown[0] and "fmlib study decision_tree-search" in shown[1]
+
+
+def test_a_notebook_claims_no_search_where_there_was_none(place, shown):
+    studies.show_ablation("study_cnn")
+    studies.show_search("study_cnn")
+    assert len(shown) == 1 and "not searched for" in shown[0]
 
 
 def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
@@ -148,4 +164,16 @@ def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
     monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: captions.append((len(table), caption)))
     studies.show_search("decision_tree")
     machine = pd.read_csv(place / "decision_tree-search.csv")["machine"][0]
-    assert shown == ["how deep a tree"] and captions[0][0] == 3 and machine in captions[0][1]
+    assert shown[-1] == "how deep a tree" and captions[0][0] == 3 and machine in captions[0][1]
+
+
+def test_the_kept_table_says_which_variant_is_taken_however_its_defaults_are_written(place, untested, shown, monkeypatch):
+    (place / "decision_tree-search.yaml").write_text(STUDY)
+    run_study("decision_tree-search", untested, str)
+    profile, tables = load_profile("smoke"), []
+    monkeypatch.setattr(studies, "show_table", lambda table, *_a, **_k: tables.append(table))
+    for taken in ({"criterion": "entropy", "max_depth": 6, "min_samples_leaf": 1}, {"max_depth": 9}):
+        models = {"decision_tree": taken}
+        monkeypatch.setattr(studies, "load_profile", lambda _, models=models: profile.model_copy(update={"models": models}))
+        studies.show_search("decision_tree")
+    assert tables[0]["taken"].tolist() == ["", "yes", ""] and "taken" not in tables[1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +18,6 @@ from fmlib import training
 from fmlib.models.registry import build
 from fmlib.results import Epoch
 from fmlib.training import Recipe, Template, learning_rate_factor, parameter_groups, seed_everything
-from fmlib.transforms import Augmentation
 
 CPU = torch.device("cpu")
 
@@ -107,12 +105,6 @@ def numbered(n: int) -> Tensors:
     return images, torch.arange(n) % 10
 
 
-def by_number(batches: list[Tensor]) -> dict[int, bool]:
-    """Whether each numbered image was seen mirrored."""
-    pixels = torch.cat(batches)[:, 0, 0]
-    return {round(row.max().item()): bool(row[1] > row[0]) for row in pixels}
-
-
 @given(st.integers(1, 200), st.integers(1, 64))
 def test_an_epoch_shows_every_image_once_in_batches_of_nearly_one_size(n, batch_size):
     network = Linear(4)
@@ -130,16 +122,6 @@ def test_every_epoch_has_an_order_of_its_own(train, validation):
     first, second = torch.cat(network.batches(training=True)).split(300)
     assert not torch.equal(first, second)
     assert torch.equal(first.sum((1, 2, 3)).sort().values, second.sum((1, 2, 3)).sort().values)
-
-
-def test_alternating_flips_show_each_image_from_the_other_side_in_the_next_epoch():
-    network = Linear(4)
-    recipe = Recipe(epochs=4, batch_size=100, augmentation=Augmentation(flip="alternate"))
-    Template(network, recipe, 0.0, 1.0, CPU, 0).train(*numbered(100), numbered(3))
-    epochs = [by_number([batch]) for batch in network.batches(training=True)]
-    assert 30 < sum(epochs[0].values()) < 70
-    for now, then in pairwise(epochs):
-        assert all(now[image] != then[image] for image in now)
 
 
 def test_training_images_are_augmented_and_validation_images_are_not(train, validation):
