@@ -260,10 +260,11 @@ show_figure(
 
 # %% tags=["remove-input"]
 relabelled = 100 * errors.if_relabelled(runs, doubtful).rename_axis("Model")
+moves = dict.fromkeys(f"{move:+.2f}" for move in (relabelled["change"].min(), relabelled["change"].max()))
 display(Markdown(
     f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were wrong and the models right, the "
-    f"scores would move by {relabelled['change'].min():+.2f} to {relabelled['change'].max():+.2f} points. This is an upper "
-    "bound by construction, because the models pick the cases themselves." if len(doubtful) else "No label is a candidate."
+    f"scores would move by {' to '.join(moves)} points. This is an upper bound by construction, because the models pick the "
+    "cases themselves." if len(doubtful) else "No label is a candidate."
 ))
 show_table(relabelled, "Accuracy (%) as it is, and if every candidate's label were what the models say.", "relabelled",
            formats={"before": ".2f", "after": ".2f", "change": "+.2f"})
