@@ -138,7 +138,7 @@ def mean_images(images: NDArray[Any], labels: NDArray[np.int64], class_names: Se
 
 @_plot
 def case_gallery(cases: pd.DataFrame, images: NDArray[Any], class_names: Sequence[str], finding: str, columns: int = 5) -> Plot:
-    """The images (n, h, w) that ``cases`` picks, with label and prediction; ``finding`` opens the alternative text.
+    """The images (n, h, w) that ``cases`` picks, with number, label and prediction; ``finding`` opens the alternative text.
 
     ``cases`` has columns image, label, prediction (numbers), and either votes (models) or confidence.
     """
@@ -146,7 +146,7 @@ def case_gallery(cases: pd.DataFrame, images: NDArray[Any], class_names: Sequenc
     for case in cases.itertuples():
         label, guess = class_names[case.label], class_names[case.prediction]
         why = f"{case.confidence:.0%}" if "confidence" in cases else f"{case.votes} model{'s' * (case.votes > 1)}"
-        titles.append(f"label: {label}\n{guess}, {why}")
+        titles.append(f"#{case.image} {label}\n→ {guess}, {why}")
         kinds[f"labelled {label}, taken for {guess}"] += 1
     alt = "; ".join(f"{count} {kind}" for kind, count in kinds.most_common())
     return _images(images[cases["image"].to_numpy(int)], titles, columns), f"{finding} {alt}."
@@ -295,8 +295,8 @@ def agreement_matrix(overlap: pd.DataFrame) -> Plot:
     texts = np.vectorize(lambda share: "" if np.isnan(share) else f"{share:.2f}")(values)
     _heat(ax, values, texts, overlap.index, overlap.columns, (0, max(np.nanmax(values, initial=0), 0.01)))
     (a, b), (c, d) = (overlap.index[list(np.unravel_index(f(values), values.shape))] for f in (np.nanargmax, np.nanargmin))
-    return figure, (f"{a} and {b} err most alike: {overlap.loc[a, b]:.0%} of the images that either gets wrong both do; "
-                    f"{c} and {d} least, {overlap.loc[c, d]:.0%}.")
+    least = f"; {c} and {d} least, {overlap.loc[c, d]:.0%}" if len(overlap) > 2 else ""
+    return figure, f"{a} and {b} err most alike: {overlap.loc[a, b]:.0%} of the images that either gets wrong both do{least}."
 
 
 # --- Models beside each other ----------------------------------------------------------------------------------------------
@@ -378,9 +378,9 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
 
 
 def _front_words(table: pd.DataFrame, on_front: pd.Series) -> str:
-    front, beaten = (", ".join(name for name in table.index if on_front[name] == wanted) for wanted in (True, False))
-    return (f"Accuracy against {COSTS.get(on_front.name, on_front.name)}: on the Pareto front, the cheapest first, {front}; "
-            f"beaten {beaten or 'none'}.")
+    front, beaten = ("; ".join(name for name in table.index if on_front[name] == wanted) for wanted in (True, False))
+    return (f"Accuracy against {COSTS.get(on_front.name, on_front.name)}: on the Pareto front, the cheapest first: {front}. "
+            f"Beaten: {beaten or 'none'}.")
 
 
 def _cost_panel(ax: Axes, table: pd.DataFrame, on_front: pd.Series, study: pd.DataFrame | None) -> list[str]:
@@ -433,7 +433,7 @@ def _free_place(box: Bbox, taken: Sequence[Bbox], frame: Bbox, scale: float) -> 
 
 @_plot
 def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Plot:
-    """Accuracy against confidence of each model, before (blue) and after (orange) temperature scaling.
+    """Accuracy against confidence of each model, before and after temperature scaling.
 
     ``curves`` holds two tables a model with columns confidence, accuracy, count, a row a bin.
     """
@@ -445,10 +445,13 @@ def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
         ax.set_axis_off()
     for ax, (name, tables) in zip(axes, curves.items(), strict=False):
         ax.plot([0, 1], [0, 1], color=PALE, linewidth=1)
-        for bins, colour in zip(tables, (BLUE, ORANGE), strict=True):
+        for bins, colour in zip(tables, (BLUE, VERMILION), strict=True):
             ax.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", markersize=2.2, linewidth=1)
         ax.set_title(name, fontsize=7.5)
         ax.set_aspect("equal")
+        if ax is axes[0]:
+            for height, word, colour in ((0.9, "before", BLUE), (0.76, "after", VERMILION)):
+                ax.text(0.04, height, word, color=colour, fontsize=7.5, transform=ax.transAxes)
         gaps[name] = np.average(tables[0]["confidence"] - tables[0]["accuracy"], weights=tables[0]["count"])
     figure.supxlabel("confidence", fontsize=8)
     figure.supylabel("accuracy", fontsize=8)

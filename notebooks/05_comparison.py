@@ -34,6 +34,7 @@ from IPython.display import Markdown, display
 from fmlib import plots
 from fmlib.compare import audit, calibration, errors, significance, table, verdict
 from fmlib.data import load_data
+from fmlib.measure import CALIBRATION_BINS
 from fmlib.report import show_figure, show_table
 from fmlib.results import load_all
 
@@ -133,7 +134,7 @@ if (seeds["seeds"] > 1).any():
         (100 * seeds).assign(seeds=seeds["seeds"]).rename_axis("Model"),
         "Test accuracy (%) over the seeds of each model. Everywhere else a model is represented by its first seed, fixed "
         "before any score was seen.",
-        "seeds", formats={"mean": ".2f", "sd": ".2f", "lowest": ".2f", "highest": ".2f"},
+        "seeds", best={"mean": "max"}, formats={"mean": ".2f", "sd": ".2f", "lowest": ".2f", "highest": ".2f"},
     )
 else:
     display(Markdown("Here every model ran with one seed, so that nothing can be said about the second."))
@@ -162,10 +163,10 @@ show_figure(
 # %% [markdown]
 # ## Class by class
 #
-# One accuracy hides ten. A class's precision is the share of the images called so that are so, its recall the share of its
-# images that are found, and F1 their harmonic mean, which is low if either is. Each model's worst class is the one of lowest
-# F1. Its interval comes from drawing the test images again, a thousand times; a class that is no better in more than 2.5% of
-# these draws counts as tied with it.
+# One accuracy hides one for every class. A class's precision is the share of the images called so that are so, its recall the
+# share of its images that are found, and F1 their harmonic mean, which is low if either is. Each model's worst class is the
+# one of lowest F1. Its interval comes from drawing the test images again and again; a class whose F1 is not clearly better in
+# these draws, at the 95% level, counts as tied with it.
 
 # %% tags=["remove-input"]
 worst = errors.worst_classes(runs)
@@ -173,9 +174,10 @@ show_table(
     pd.DataFrame({"Class": worst["class"], "F1": worst["f1"], "95% interval": table.interval(worst, ".2f"),
                   "precision": worst["precision"], "recall": worst["recall"], "tied with": worst["tied"]}).rename_axis("Model"),
     "The worst class of each model by F1, with its bootstrap interval, precision and recall.", "worst",
-    formats=dict.fromkeys(["F1", "precision", "recall"], ".2f"),
+    best=dict.fromkeys(["F1", "precision", "recall"], "max"), formats=dict.fromkeys(["F1", "precision", "recall"], ".2f"),
 )
-show_figure(plots.class_heatmap(errors.per_class(runs)), "F1 of every class by every model.", "classes")
+for score, name in (("f1", "F1"), ("precision", "Precision"), ("recall", "Recall")):
+    show_figure(plots.class_heatmap(errors.per_class(runs, score), name), f"{name} of every class by every model.", score)
 
 # %% tags=["remove-input"]
 pairs = errors.confused_pairs(runs)
@@ -187,7 +189,7 @@ show_table(
 )
 show_figure(
     plots.case_gallery(errors.pair_examples(runs, pairs.head(2)), data.test_images, data.class_names, "Most confused pairs:"),
-    "Images of the two most confused pairs: the label, and what most models take them for.", "confused",
+    "Images of the most confused pairs: number and label, and how many models take them for the other class.", "confused",
 )
 
 # %% tags=["remove-input"]
@@ -198,17 +200,18 @@ display(Markdown(
 ))
 show_figure(
     plots.case_gallery(missed.head(10), data.test_images, data.class_names, "Wrong for every model:"),
-    "Images that every model gets wrong, the most unanimous first.", "missed",
+    "Images that every model gets wrong, the most unanimous first: number and label, and what most models say.", "missed",
 )
 
 # %% [markdown]
 # ## Beyond accuracy
 #
 # A probability should mean what it says: of the images to which a model gives 80%, four in five should be right. The expected
-# calibration error is the gap between confidence and accuracy, averaged over images in fifteen bins of confidence of equal
+# calibration error is the gap between confidence and accuracy, averaged over images in bins of confidence of equal
 # width.[^ece] Temperature scaling divides the logarithms of a model's probabilities by one number $T$ and normalises again,
 # which changes no prediction; $T$ is fitted on the validation images alone,[^guo] and a $T$ above 1 means that the model was
-# too sure of itself. Log loss charges for both, errors and false confidence.
+# too sure of itself. A support-vector machine has no probabilities of its own; its scores were turned into some in this very
+# way. Log loss charges for both, errors and false confidence.
 #
 # [^ece]: M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities using Bayesian binning*, AAAI
 #     2015.
@@ -219,19 +222,20 @@ show_figure(
 show_table(
     calibration.calibration_table(runs).rename_axis("Model").rename(columns={
         "temperature": "T", "log_loss": "Log loss", "log_loss_scaled": "scaled", "ece": "ECE", "ece_scaled": "ECE scaled"}),
-    "Log loss and expected calibration error on the test images, before and after temperature scaling.", "calibration",
+    f"Log loss and expected calibration error ({CALIBRATION_BINS} bins) on the test images, before and after temperature "
+    f"scaling. After it, no probability counts as smaller than {calibration.SMALLEST:g}.", "calibration",
     best=dict.fromkeys(["Log loss", "scaled", "ECE", "ECE scaled"], "min"),
     formats={"T": ".2f"} | dict.fromkeys(["Log loss", "scaled", "ECE", "ECE scaled"], ".3f"),
 )
 show_figure(
     plots.reliability_diagrams(calibration.curves(runs)),
-    "Accuracy against confidence, before (blue) and after (orange) temperature scaling. Below the diagonal: too sure.",
+    "Accuracy against confidence, before and after temperature scaling. Below the diagonal: too sure.",
     "reliability",
 )
 
 # %% [markdown]
 # Models that err on different images can help each other. The matrix shows how much their errors overlap; a plain average
-# of the probabilities of the three best models, chosen on validation images, shows what that is worth.
+# of the probabilities of the best models, chosen on validation images, shows what that is worth.
 
 # %% tags=["remove-input"]
 show_figure(
@@ -245,17 +249,19 @@ display(Markdown(ensemble.sentence() if ensemble else "With fewer than two model
 # ## Doubtful labels
 #
 # Where models are sure, agree with each other and contradict the label, the label may be wrong.[^northcutt] The images below
-# are candidates: at least three quarters of the models predict one and the same other class, and the mean probability of that
-# class over all models is at least 90%. A person should look at them; the models may also share a mistake.
+# are candidates. A person should look at them; the models may also share a mistake.
 #
 # [^northcutt]: C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty in dataset labels*,
 #     Journal of Artificial Intelligence Research 70, 2021.
 
 # %% tags=["remove-input"]
-doubtful = errors.noise_candidates(runs)
+share, confidence = 0.75, 0.9
+doubtful = errors.noise_candidates(runs, confidence, share)
+display(Markdown(f"A candidate is an image to which at least {share:.0%} of the models give one and the same class other than "
+                 f"its label, and to that class all models together a mean probability of at least {confidence:.0%}."))
 show_figure(
     plots.case_gallery(doubtful.head(15), data.test_images, data.class_names, "Labels that the models deny:"),
-    "The most doubtful labels: the label, what the models say, and how sure they are.", "doubtful",
+    "The most doubtful labels: number and label, what the models say, and how sure they are.", "doubtful",
 )
 
 # %% tags=["remove-input"]
@@ -263,29 +269,30 @@ relabelled = 100 * errors.if_relabelled(runs, doubtful).rename_axis("Model")
 moves = dict.fromkeys(f"{move:+.2f}" for move in (relabelled["change"].min(), relabelled["change"].max()))
 display(Markdown(
     f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were wrong and the models right, the "
-    f"scores would move by {' to '.join(moves)} points. This is an upper bound by construction, because the models pick the "
-    "cases themselves." if len(doubtful) else "No label is a candidate."
+    f"scores would move by {' to '.join(moves)} points. That counts these candidates alone, which the models chose themselves; "
+    "other wrong labels could move scores either way." if len(doubtful) else "No label is a candidate."
 ))
 show_table(relabelled, "Accuracy (%) as it is, and if every candidate's label were what the models say.", "relabelled",
-           formats={"before": ".2f", "after": ".2f", "change": "+.2f"})
+           best={"before": "max", "after": "max"}, formats={"before": ".2f", "after": ".2f", "change": "+.2f"})
 
 # %% [markdown]
 # ## The original study, audited
 #
-# This project redoes a study that trained eight models on one cloud GPU, once each. Its figures stand beside ours, matched by
+# This project redoes a study that trained its models on one cloud GPU, once each. Its figures stand beside ours, matched by
 # the network that in fact ran. Accuracies can be compared, as far as the study's two digits go; its times and its memory were
 # measured on another machine and, as the list below shows, in another sense.
 
 # %% tags=["remove-input"]
-beside = audit.beside_study(overview)
+here = overview.assign(**{cost: local[cost] for cost in ("train_seconds", "memory_mb")})  # a dash if measured elsewhere
+beside = audit.beside_study(here)
 show_table(
     pd.DataFrame({
         "Study": beside["study"], "Ours": beside["ours"], "study (%)": 100 * beside["accuracy_study"],
         "ours (%)": 100 * beside["accuracy"], "study (s)": beside["train_seconds_study"], "ours (s)": beside["train_seconds"],
         "study (GB)": beside["vram_gb"], "ours (GB)": beside["memory_mb"] / 1024}),
-    f"Accuracy, training time and memory: the study's on {audit.FACTS['machine']}, ours on {machine}"
-    f"{' and others' if left_out else ''}. Memory is the study's peak of video memory, and ours of RAM and video memory that "
-    "the fit needs. A dash: not measured.", "study",
+    f"Accuracy, training time and memory: the study's on {audit.FACTS['machine']}, ours on {machine}. Memory is the study's "
+    "peak of video memory, and ours of RAM and video memory that the fit needs. A dash: not measured there.", "study",
+    best={"study (%)": "max", "ours (%)": "max"},
     formats={"study (%)": ".0f", "ours (%)": ".1f", "study (s)": ",.0f", "ours (s)": ",.1f", "study (GB)": ".2f",
              "ours (GB)": ".2f"},
 )

@@ -14,6 +14,7 @@ from sklearn.metrics import f1_score
 from sklearn.metrics import log_loss as sklearn_log_loss
 
 from fmlib.compare import audit, calibration, errors, significance, table, verdict
+from fmlib.models.registry import entry
 from fmlib.results import ResultError, Weights
 
 PROBA = arrays(np.float32, (30, 4), elements=st.floats(1 / 128, 1, width=32)).map(lambda x: x / x.sum(1, keepdims=True))
@@ -53,6 +54,19 @@ def test_cochran_gives_conovers_example():
     assert significance.cochran(votes) == pytest.approx((2.8, 0.2466), abs=5e-5)
 
 
+def pair(first_alone: int, second_alone: int) -> pd.DataFrame:
+    """Two models of which each alone is right on so many images."""
+    first = np.arange(first_alone + second_alone) < first_alone
+    return pd.DataFrame({"a": first, "b": ~first})
+
+
+@pytest.mark.parametrize(("first", "second", "p"), [(70, 59, 0.378688), (80, 59, 0.089452), (10, 30, 0.002221)])
+def test_mcnemar_gives_published_values(first, second, p):
+    """From vassarstats.net, as in the tests of statsmodels' mcnemar."""
+    votes = pair(first, second)
+    assert significance.mcnemar_p(votes["a"], votes["b"]) == pytest.approx(p, abs=5e-7)
+
+
 def test_mcnemar_is_a_binomial_test_of_the_images_that_differ():
     votes = kuncheva()
     assert significance.mcnemar_p(votes["D1"], votes["D2"]) == pytest.approx(binomtest(2, 12).pvalue)
@@ -67,6 +81,25 @@ def test_holm_gives_the_textbook_adjustment():
     for factor, pair in zip((3, 2, 1), sorted(raw, key=raw.get), strict=True):
         highest = max(highest, min(1.0, factor * raw[pair]))
         assert adjusted.loc[pair] == pytest.approx(highest)
+
+
+def test_the_interval_of_a_paired_difference_is_agrestis():
+    """Approval of the prime minister, 1,600 people asked twice: 944 and 880 approve, 150 and 86 changed their minds.
+
+    A. Agresti, Categorical Data Analysis, section 11.1: 0.04, with the 95 % interval 0.02 to 0.06.
+    """
+    same = pd.DataFrame({"a": [True] * 794 + [False] * 570, "b": [True] * 794 + [False] * 570})
+    votes = pd.concat([same, pair(150, 86)])
+    assert significance.paired_difference(votes["a"], votes["b"]) == pytest.approx((0.04, 0.0213, 0.0587), abs=2e-4)
+
+
+def test_no_pair_differs_where_cochran_finds_no_difference_at_all():
+    votes = pd.DataFrame(np.tile(pair(6, 0).to_numpy(), (1, 5)), columns=list("abcdefghij")).astype(bool)
+    votes[list("cdefghij")] = True
+    alone = significance.pairwise_mcnemar(votes[["a", "b"]])
+    assert alone.loc["a", "b"] == pytest.approx(significance.mcnemar_p(votes["a"], votes["b"])) and alone.loc["a", "b"] < 0.05
+    quiet = pd.concat([votes[["a", "b"]].iloc[:1], pd.DataFrame({"a": [True] * 50, "b": [True] * 50})]).assign(c=True)
+    assert significance.cochran(quiet)[1] > 0.05 and (significance.pairwise_mcnemar(quiet) == 1).all(axis=None)
 
 
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
@@ -117,7 +150,8 @@ def test_calibration_error_of_a_known_case():
 
 
 def test_temperature_above_one_humbles_an_overconfident_model():
-    run = synthetic.record("bold", 0.7, confidence=0.99)
+    run = synthetic.record("bold", 0.7, confidence=0.99, log_loss=1.68, ece=0.29)
+    assert calibration.log_loss(run.predictions.proba, run.predictions.labels) == pytest.approx(1.68, abs=0.2)
     row = calibration.calibration_table({"bold": run}).loc["bold"]
     assert row["temperature"] > 1 and row["ece_scaled"] < row["ece"] and row["log_loss_scaled"] < row["log_loss"]
 
@@ -128,6 +162,8 @@ def test_ensemble_members_are_chosen_on_validation_images():
     shamed.validation_proba[:] = synthetic.predict(shamed.validation_labels, np.zeros(200, bool), 5)
     ensemble = calibration.average_ensemble(runs)
     assert "A" not in ensemble.members and len(ensemble.members) == 3 and "validation" in ensemble.sentence()
+    gain, low, high = ensemble.gain
+    assert low <= gain <= high and f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})" in ensemble.sentence()
     assert calibration.average_ensemble(dict(list(runs.items())[:1])) is None
 
 
@@ -183,7 +219,8 @@ def test_confident_unanimous_contradiction_is_a_candidate_and_relabelling_moves_
 def test_clear_winner_is_named_with_its_distance():
     summary = verdict.summarise(synthetic.clear_winner())
     assert summary.headline.startswith("**Alpha** is the most accurate model: 95.0%")
-    assert "No other model is statistically tied" in summary.headline and "Beta, is 7.0 points behind" in summary.headline
+    assert "No other model is statistically tied" in summary.headline
+    assert "Beta, is 7.0 points (95% interval 5." in summary.headline
     assert "Best under 60 s of training time: **Beta**" in summary.markdown()
     assert "No other model comes within 1 point of **Alpha**" in summary.markdown()
 
@@ -193,6 +230,15 @@ def test_budgets_change_the_answer_and_may_be_too_tight():
     assert "training time: **Alpha**" in text(records, budgets=verdict.Budgets(train_seconds=1000))
     assert "training time: none; the nearest is Gamma with 2 s" in text(records, budgets=verdict.Budgets(train_seconds=1))
     assert "Within 10 points of the best, **Alpha** is" not in text(records, budgets=verdict.Budgets(distance_points=10))
+
+
+def test_the_best_under_a_budget_is_named_with_those_tied_with_it_and_the_machine():
+    slow, one, other, poor = (synthetic.record(name, accuracy, train_seconds=seconds) for name, accuracy, seconds in
+                              (("slow", 0.95, 900), ("one", 0.901, 20), ("other", 0.9, 30), ("poor", 0.7, 2)))
+    found = text([slow, one, other, poor])
+    assert "training time: **One** (90.1%) with 20 s, statistically tied with Other (90.0%)." in found
+    assert "Times and memory are those of Test CPU, 2 cores." in found
+    assert "memory: **Slow**" not in found and "tied with Poor" not in found
 
 
 def test_tied_models_have_no_winner_and_the_cheapest_is_preferred():
@@ -209,7 +255,7 @@ def test_winner_beaten_on_time_by_a_tied_model():
                synthetic.record("poor", labels < 3, train_seconds=50)]
     found = text(records)
     assert "Statistically tied with the best: Fast" in found and "**Fast** is the one to prefer on cost" in found
-    assert "Not worth their training time" in found and "less: Poor." in found
+    assert "Not worth their training time" in found and "for no more: Poor." in found
 
 
 def test_two_equal_models_share_the_lead_and_are_pointed_out():
@@ -228,11 +274,32 @@ def test_missing_models_are_named_and_the_lead_is_qualified():
     assert "Missing, because the run failed: VGG16" in found and "of those that ran" in found
 
 
+def test_a_model_of_which_one_seed_failed_is_not_missing():
+    found = text(synthetic.clear_winner(), missing=["Alpha", "VGG16", "VGG16"])
+    assert "Missing, because the run failed: VGG16. Every" in found and "Of Alpha not every seed has a result" in found
+
+
+def test_worst_classes_that_differ_and_that_are_tied_are_told():
+    labels = synthetic.labels_of(2000, 5)
+    third = np.arange(2000) % 3 == 0
+    found = text([synthetic.record(name, (labels != worst) | third) for name, worst in (("a", 1), ("b", 3))])
+    assert "worst classes differ" in found and "for trousers by A" in found and "for dress by B" in found
+    even = np.arange(2000) % 11 > 0
+    assert "Other classes are tied with the worst of 1 of 1 models" in text([synthetic.record("a", even)])
+
+
+def test_two_models_are_judged_by_mcnemar_alone():
+    sentence = verdict.evidence(significance.correct_table(table.representatives(synthetic.clear_winner()[:2])))
+    assert "Cochran" not in sentence and sentence.startswith("Of the two most accurate, Alpha")
+
+
 def test_transfer_learning_counts_only_with_weights():
     loaded = synthetic.record("net", 0.95, weights=Weights(source="package"))
     scratch = synthetic.record("net", 0.95, display_name="VGG16, from scratch", weights=Weights(source="package"))
     other = synthetic.record("tree", 0.8)
-    assert "Transfer learning gains 15.0 points" in text([loaded, other])
+    assert "the best pre-trained network, Net (95.0%), is 15.0 points (95% interval 13" in text([loaded, other])
+    assert "points" in (less := text([synthetic.record("net", 0.7, weights=Weights(source="package")), other]))
+    assert "behind the best model without, Tree (80.0%)" in less
     assert "Transfer learning" not in text([scratch, other])
     assert "no evidence on transfer learning: VGG16, from scratch" in text([scratch, other])
 
@@ -250,7 +317,8 @@ def test_seeds_are_kept_apart_from_the_interval():
     seeds = table.by_seed([*records, synthetic.record("b", 0.8)])
     assert seeds.loc["A", "sd"] == pytest.approx(np.std([0.90, 0.92], ddof=1)) and np.isnan(seeds.loc["B", "sd"])
     assert table.representatives(records)["A"].result.seed == 1
-    assert "several seeds, **A**" in text(records) and "was trained once" not in text(records)
+    assert "**A** 91.0%, with a standard deviation of 1.41 points over 2 seeds" in text(records)
+    assert "was trained once" not in text(records)
 
 
 def test_models_of_one_name_are_told_apart():
@@ -275,6 +343,13 @@ def test_the_study_stands_beside_the_network_that_ran():
     assert rows.loc["“MobileNetV3”", "ours"] == "ResNet34" and rows.loc["VGG16", "ours"] == "VGG16, from scratch"
     assert beside["study"].notna().sum() == 8 and "XGBoost" in set(beside.loc[beside["study"].isna(), "ours"])
     assert len(audit.beside_study(overview[:0])) == 8
+    as_run = overview.iloc[[0]].rename(index={overview.index[0]: audit.FACTS["as_run"]})
+    rows = audit.beside_study(pd.concat([overview, as_run])).set_index("study")
+    assert rows.loc["“MobileNetV3”", "ours"] == audit.FACTS["as_run"] and rows.loc["ResNet34", "ours"] == "ResNet34"
+
+
+def test_the_network_as_run_is_matched_by_the_name_that_the_registry_shows():
+    assert audit.FACTS["as_run"] == entry("mobilenet_v3_as_run").display_name
 
 
 def test_every_mistake_is_listed_and_what_can_be_shown_is():
@@ -284,7 +359,14 @@ def test_every_mistake_is_listed_and_what_can_be_shown_is():
     shown = audit.Demonstrations(images, np.arange(200) % 5, runs)
     found = shown.markdown()
     assert len(audit.FACTS["mistakes"]) == 13 and "13. **" in found
-    assert "includes 0" in found and "at most 0 grey levels" in found and "above its lowest validation loss" in found
+    assert "standard error of 0.24 points" in found and "“MobileNetV3” on the test's, by 0.94 to 0.93" in found
+    assert "at most 0 grey levels" in found and "above its lowest validation loss" in found
+    assert "Ours takes 2 s of training on Test CPU, 2 cores" in found and "million weights" not in found
+    nets = {name: synthetic.record(name, 0.9, parameter_count=size) for name, size in
+            (("resnet34", 21_000_000), ("mobilenet_v3_small", 1_500_000))}
+    assert "The real two have 21.0 and 1.5 million" in audit.Demonstrations(images, np.arange(200) % 5, nets).markdown()
+    steady = {"MLP": synthetic.record("mlp", 0.9, history=1)}
+    assert "every network was at its best" in audit.Demonstrations(images, np.arange(200) % 5, steady).markdown()
     assert "No network has a result" in audit.Demonstrations(images, np.arange(200) % 5, {}).markdown()
 
 

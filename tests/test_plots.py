@@ -70,7 +70,7 @@ def test_the_text_follows_the_finding():
     assert all(first[name][1] != second[name][1] for name in first)
     assert "0 of 3 pairs" in first["mcnemar"][1] and "3 of 3 pairs" in second["mcnemar"][1]
     assert first["accuracy"][1].startswith("Alpha is right on 95.0%")
-    assert "beaten none" in first["tradeoffs"][1] and "beaten Gamma" in second["tradeoffs"][1]
+    assert "Beaten: none" in first["tradeoffs"][1] and "Beaten: Gamma" in second["tradeoffs"][1]
 
 
 def test_nothing_to_show_is_a_notice():

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
-from fmlib.compare.significance import mcnemar_p, wilson
+from fmlib.compare.significance import mcnemar_p, paired_difference, wilson
+from fmlib.compare.table import listed
 from fmlib.measure import CALIBRATION_BINS
 from fmlib.measure import expected_calibration_error as calibration_error
 from fmlib.results import Record
@@ -57,14 +58,17 @@ def fit_temperature(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> f
 
 
 def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
-    """A row a model: its temperature, and test log loss and ECE before and after scaling by it."""
+    """A row a model: its temperature, and test log loss and ECE, as in its result and after scaling by it.
+
+    What is scaled are the stored probabilities, of which none counts as smaller than ``SMALLEST``.
+    """
     rows = {}
     for name, run in runs.items():
         p = run.predictions
         temperature = fit_temperature(p.validation_proba, p.validation_labels)
         scaled = rescale(p.proba, temperature)
-        rows[name] = [temperature, log_loss(p.proba, p.labels), log_loss(scaled, p.labels),
-                      calibration_error(p.proba, p.labels), calibration_error(scaled, p.labels)]
+        rows[name] = [temperature, run.result.log_loss, log_loss(scaled, p.labels), run.result.ece,
+                      calibration_error(scaled, p.labels)]
     columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
@@ -83,24 +87,24 @@ def curves(runs: Mapping[str, Record]) -> dict[str, tuple[pd.DataFrame, pd.DataF
 class Ensemble:
     """What the average of ``members`` scores on the test images, beside its best member on validation images.
 
-    ``p_value`` is McNemar's, exact, of the ensemble against that member.
+    ``gain`` is the ensemble's accuracy less that member's, with its 95 % interval; ``p_value`` is McNemar's, exact, of the two.
     """
 
     members: list[str]
     accuracy: float
     low: float
     high: float
-    member_accuracy: float
+    gain: tuple[float, float, float]
     p_value: float
 
     def sentence(self) -> str:
         """What the ensemble gives, in words."""
-        gain = 100 * (self.accuracy - self.member_accuracy)
         verdict = ("a difference that the test images bear out" if self.p_value < 0.05
                    else "a difference that these test images cannot tell from chance")
-        return (f"The average of {', '.join(self.members)}, the {len(self.members)} best models on validation images, reaches "
-                f"{self.accuracy:.1%} (95% interval {self.low:.1%} to {self.high:.1%}): {gain:+.1f} points against "
-                f"{self.members[0]} alone, {verdict} (McNemar p = {self.p_value:.2g}).")
+        gain, low, high = (100 * value for value in self.gain)
+        return (f"The average of {listed(self.members)}, the {len(self.members)} best models on validation images, reaches "
+                f"{self.accuracy:.1%} (95% interval {self.low:.1%} to {self.high:.1%}). Against {self.members[0]} alone that "
+                f"is {gain:+.1f} points ({low:+.1f} to {high:+.1f}), {verdict} (McNemar p = {self.p_value:.2g}).")
 
 
 def average_ensemble(runs: Mapping[str, Record], size: int = 3) -> Ensemble | None:
@@ -114,4 +118,4 @@ def average_ensemble(runs: Mapping[str, Record], size: int = 3) -> Ensemble | No
     labels = runs[members[0]].predictions.labels
     right, alone = np.mean(proba, axis=0).argmax(1) == labels, proba[0].argmax(1) == labels
     low, high = wilson(right.sum(), len(labels))
-    return Ensemble(members, float(right.mean()), low, high, float(alone.mean()), mcnemar_p(right, alone))
+    return Ensemble(members, float(right.mean()), low, high, paired_difference(right, alone), mcnemar_p(right, alone))

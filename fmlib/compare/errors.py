@@ -110,9 +110,10 @@ def noise_candidates(runs: Mapping[str, Record], min_confidence: float = 0.9, mi
     (Northcutt, Jiang and Chuang 2021, https://doi.org/10.1613/jair.1.12125).
 
     At least ``min_share`` of the models predict one and the same other class, and the mean probability that all models give
-    it reaches ``min_confidence``. Columns image, label, prediction (numbers), confidence, share; most confident first.
+    it reaches ``min_confidence``. Columns image, label, prediction (numbers), confidence, share; most confident first. Fewer
+    than two models cannot agree, and give none.
     """
-    if not runs:
+    if len(runs) < 2:
         return pd.DataFrame(columns=["image", "label", "prediction", "confidence", "share"])
     labels = next(iter(runs.values())).predictions.labels
     mean = np.mean([run.predictions.proba.astype(np.float32) for run in runs.values()], axis=0)

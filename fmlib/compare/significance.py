@@ -54,13 +54,28 @@ def mcnemar_p(first: ArrayLike, second: ArrayLike) -> float:
     return float(contingency_tables.mcnemar(np.array(counts), exact=True).pvalue)
 
 
+def paired_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float]:
+    """Accuracy of the first less the second, from two bool arrays of images got right, and its 95 % interval, as fractions.
+
+    Wald's interval for matched pairs: Agresti, Categorical Data Analysis (2013), section 11.1.
+    """
+    gain = np.asarray(first, float) - np.asarray(second, float)
+    margin = 1.96 * gain.std() / np.sqrt(len(gain))
+    return float(gain.mean()), float(gain.mean() - margin), float(gain.mean() + margin)
+
+
 def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
     """McNemar p-values of all pairs of models with Holm's (1979) correction for their number, and 1 on the diagonal; empty with
-    fewer than two models."""
+    fewer than two models.
+
+    Of three or more models, all are 1 unless Cochran's Q finds that there is a difference at all.
+    """
     pairs = list(combinations(correct.columns, 2))
     if not pairs:
         return pd.DataFrame()
     table = pd.DataFrame(1.0, index=correct.columns, columns=correct.columns)
+    if len(pairs) > 1 and cochran(correct)[1] >= ALPHA:
+        return table
     p_values = [mcnemar_p(correct[a], correct[b]) for a, b in pairs]
     for (a, b), p in zip(pairs, multipletests(p_values, method="holm")[1], strict=True):
         table.loc[a, b] = table.loc[b, a] = p
@@ -68,12 +83,9 @@ def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
 
 
 def tied_with_best(correct: pd.DataFrame, alpha: float = ALPHA) -> list[str]:
-    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first.
-
-    Cochran's Q decides whether any difference is there at all, McNemar's test with Holm's correction which.
-    """
+    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first."""
     ranked = correct.mean().sort_values(ascending=False, kind="stable").index
-    if cochran(correct)[1] >= alpha:
+    if len(ranked) < 2:
         return list(ranked)
     p_values = pairwise_mcnemar(correct)[ranked[0]]
     return [name for name in ranked if p_values[name] >= alpha]

@@ -16,6 +16,13 @@ COLUMNS = ["family", "accuracy", "low", "high", "log_loss", "ece", "train_second
            "latency_ms", "ram_mb", "vram_mb", "memory_mb", "parameters", "flops", "pretrained", "machine"]
 
 
+def listed(names: Iterable[str]) -> str:
+    """Names as one phrase; with semicolons where a name has a comma in it."""
+    *most, last = names
+    comma = "; " if any("," in name for name in [*most, last]) else ", "
+    return f"{comma.join(most)} and {last}" if most else last
+
+
 def representatives(records: Iterable[Record]) -> dict[str, Record]:
     """One record a model under the name to show, the most accurate first.
 

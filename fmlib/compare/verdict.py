@@ -9,9 +9,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
+from fmlib.compare import significance
 from fmlib.compare.errors import worst_classes
-from fmlib.compare.significance import ALPHA, cochran, correct_table, mcnemar_p, tied_with_best
-from fmlib.compare.table import by_machine, by_seed, overview, pareto, representatives
+from fmlib.compare.table import by_machine, by_seed, listed, overview, pareto, representatives
 from fmlib.results import Record
 
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is only a rehearsal
@@ -43,57 +43,66 @@ class Summary:
 
 def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing: Iterable[str] = ()) -> Summary:
     """The verdict on ``records`` (any number of models and seeds); ``missing`` names models that should be there."""
-    records, missing, budgets = list(records), list(missing), budgets or Budgets()
-    absent = f"Missing, because the run failed: {_list(missing)}. Every statement is about the other models." if missing else ""
+    records, budgets = list(records), budgets or Budgets()
     runs = representatives(records)
+    absent, some_seeds = _missing(missing, records)
     if not runs:
-        return Summary("**There are no results, so there is no verdict.**", cautions=[absent] if missing else [])
-    table, tied = overview(runs), tied_with_best(correct_table(runs))
+        return Summary("**There are no results, so there is no verdict.**", cautions=[absent] if absent else [])
+    table, correct = overview(runs), significance.correct_table(runs)
+    tied = significance.tied_with_best(correct)
     local, left_out = by_machine(table)
     seeds, images = by_seed(records), records[0].result.test_size
-    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, budgets),
-              _near_best(table, local, budgets.distance_points), _dominated(local), _transfer(table, tied),
+    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, significance.pairwise_mcnemar(correct), budgets),
+              _near_best(table, local, budgets.distance_points), _dominated(local), _transfer(table, correct, tied),
               _hardest(worst_classes(runs))]
-    cautions = [absent, left_out, _noise(table, images), _few(images), _once(seeds), *_twins(runs), _scratch(table)]
-    headline = _headline(table, tied, images, " of those that ran" if missing else "")
+    cautions = [absent, some_seeds, left_out, _noise(table, images), _few(images), _once(seeds), *_twins(runs), _scratch(table)]
+    headline = _headline(table, correct, tied, images, " of those that ran" if absent else "")
     return Summary(headline, [text for text in points if text], [text for text in cautions if text])
 
 
-def _list(names: Iterable[str]) -> str:
-    *most, last = names
-    comma = "; " if any("," in name for name in [*most, last]) else ", "
-    return f"{comma.join(most)} and {last}" if most else last
+def _missing(names: Iterable[str], records: Iterable[Record]) -> tuple[str, str]:
+    """What to say of models without any result, and of those of which some seeds failed; ``names`` has one a failed job."""
+    here = {record.result.display_name for record in records}
+    absent = [name for name in dict.fromkeys(names) if name not in here]
+    some = [name for name in dict.fromkeys(names) if name in here]
+    return (f"Missing, because the run failed: {listed(absent)}. Every statement is about the other models." if absent else "",
+            f"Of {listed(some)} not every seed has a result, because a run failed." if some else "")
+
+
+def _difference(better: pd.Series, worse: pd.Series) -> str:
+    gain, low, high = (100 * value for value in significance.paired_difference(better, worse))
+    return f"{gain:.1f} points (95% interval {low:.1f} to {high:.1f})"
 
 
 def _amount(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _headline(table: pd.DataFrame, tied: list[str], images: int, among: str) -> str:
+def _headline(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str], images: int, among: str) -> str:
     best = table.iloc[0]
     leaders = list(table.index[table["accuracy"] == best["accuracy"]])
     score = f"{best['accuracy']:.1%} of the {images:,} test images right (95% interval {best['low']:.1%} to {best['high']:.1%})"
     if len(table) == 1:
         return f"Only one model has a result, **{leaders[0]}**: {score}. Nothing stands beside it, so there is no verdict."
     verb = "is the most accurate model" if len(leaders) == 1 else "share the highest accuracy"
-    first = f"{_list(f'**{name}**' for name in leaders)} {verb}{among}: {score}."
+    first = f"{listed(f'**{name}**' for name in leaders)} {verb}{among}: {score}."
     others = [f"{name} ({table.loc[name, 'accuracy']:.1%})" for name in tied if name not in leaders]
     if len(tied) == len(table):
-        return f"{first} But there is no winner: these images cannot tell the {len(table)} models apart."
+        return f"{first} But there is no winner: all {len(table)} models are statistically tied with the best."
     if others:
-        return f"{first} Statistically tied with the best: {_list(others)}."
+        return f"{first} Statistically tied with the best: {listed(others)}."
     after = next(name for name in table.index if name not in tied)
-    behind = 100 * (best["accuracy"] - table.loc[after, "accuracy"])
-    return f"{first} No other model is statistically tied with the best; the next, {after}, is {behind:.1f} points behind."
+    return (f"{first} No other model is statistically tied with the best; the next, {after}, is "
+            f"{_difference(correct[best.name], correct[after])} behind.")
 
 
 def _over_seeds(seeds: pd.DataFrame) -> str:
     several = seeds[seeds["seeds"] > 1]
     if several.empty:
         return ""
-    best = several.iloc[0]
-    return (f"Of the models with several seeds, **{best.name}** has the highest mean accuracy: {best['mean']:.1%}, with a "
-            f"standard deviation of {100 * best['sd']:.2f} points over {best['seeds']:.0f} seeds.")
+    means = [f"**{name}** {row['mean']:.1%}, with a standard deviation of {100 * row['sd']:.2f} points over "
+             f"{row['seeds']:.0f} seeds" for name, row in several.head(3).iterrows()]
+    return f"Mean accuracy over seeds, the highest first: {'; '.join(means)}."
 
 
 def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
@@ -104,7 +113,8 @@ def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
             f"{cost.index[0]} in {_amount(cost.iloc[0])} s.")
 
 
-def _affordable(table: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
+def _affordable(table: pd.DataFrame, p_values: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
+    yield f"Times and memory are those of {table['machine'].iloc[0]}."
     for column, words, unit in (("train_seconds", "training time", "s"), ("latency_ms", "time to classify an image", "ms"),
                                 ("memory_mb", "memory for training", "MiB")):
         limit = getattr(budgets, column)
@@ -113,6 +123,9 @@ def _affordable(table: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
         if len(cheap):
             best = cheap.iloc[0]
             found = f"**{best.name}** ({best['accuracy']:.1%}) with {_amount(best[column])} {unit}"
+            ties = [f"{name} ({cheap.loc[name, 'accuracy']:.1%})" for name in cheap.index[1:]
+                    if p_values.loc[best.name, name] >= significance.ALPHA]
+            found += f", statistically tied with {listed(ties)}" if ties else ""
         yield f"Best under {limit:,g} {unit} of {words}: {found}."
 
 
@@ -128,39 +141,46 @@ def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
     merits: dict[str, list[str]] = {}
     for column, words in kinds.items():
         merits.setdefault(str(near[column].idxmin()), []).append(f"the {words}")
-    return f"Within {points:g} {unit} of the best, {'; '.join(f'**{name}** is {_list(m)}' for name, m in merits.items())}."
+    return f"Within {points:g} {unit} of the best, {'; '.join(f'**{name}** is {listed(m)}' for name, m in merits.items())}."
 
 
 def _dominated(table: pd.DataFrame) -> str:
     beaten = table.index[~pareto(table["train_seconds"], table["accuracy"])]
-    why = "Not worth their training time, as another model is at least as accurate for less"
-    return f"{why}: {_list(beaten)}." if len(beaten) else ""
+    why = "Not worth their training time, as another model is at least as accurate for no more"
+    return f"{why}: {listed(beaten)}." if len(beaten) else ""
 
 
-def _transfer(table: pd.DataFrame, tied: list[str]) -> str:
+def _transfer(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str]) -> str:
     groups = table.groupby("pretrained")["accuracy"]
     if groups.ngroups < 2:
         return ""
     (score, pretrained_score), (name, pretrained) = groups.max(), groups.idxmax()
-    gain = f"{'gains' if pretrained_score > score else 'loses'} {100 * abs(pretrained_score - score):.1f} points"
-    unclear = "makes no difference that these images can show"
-    return (f"Transfer learning {unclear if {name, pretrained} <= set(tied) else gain}: the best pre-trained network is "
-            f"{pretrained} ({pretrained_score:.1%}), the best model without is {name} ({score:.1%}).")
+    ahead = pretrained_score > score
+    gap = _difference(*(correct[one] for one in ((pretrained, name) if ahead else (name, pretrained))))
+    stands = "cannot be told from" if {name, pretrained} <= set(tied) else f"is {gap} {'ahead of' if ahead else 'behind'}"
+    return (f"Transfer learning: the best pre-trained network, {pretrained} ({pretrained_score:.1%}), {stands} the best model "
+            f"without, {name} ({score:.1%}).")
 
 
 def _hardest(worst: pd.DataFrame) -> str:
-    counts = worst["class"].value_counts()
+    counts, unclear = worst["class"].value_counts(), int((worst["tied"] != "").sum())
+    ties = f" Other classes are tied with the worst of {unclear} of {len(worst)} models." if unclear else ""
+    if counts.iloc[0] == 1 < len(worst):
+        each = listed(f"{score:.2f} for {name} by {model}" for model, name, score in worst[["class", "f1"]].itertuples())
+        return f"The models' worst classes differ; their F1 is {each}.{ties}"
     f1 = worst.loc[worst["class"] == counts.index[0], "f1"]
     who = "every model" if counts.iloc[0] == len(worst) > 1 else f"{counts.iloc[0]} of {len(worst)} models"
     spread = " to ".join(dict.fromkeys((f"{f1.min():.2f}", f"{f1.max():.2f}")))
-    return f"The worst class of {worst.index[0] if len(worst) == 1 else who}, by F1, is **{counts.index[0]}** (F1 {spread})."
+    subject = worst.index[0] if len(worst) == 1 else who
+    return f"The worst class of {subject}, by F1, is **{counts.index[0]}** (F1 {spread}).{ties}"
 
 
 def _noise(table: pd.DataFrame, images: int) -> str:
     margin = 50 * (table["high"] - table["low"]).max()
-    return (f"With {images:,} test images an accuracy is known to about ±{margin:.1f} points. Models are compared on the same "
-            "images, which is sharper; yet a tie means “not told apart”, never “equal”, and whichever model leads is flattered "
-            "a little by being chosen on these images.")
+    known = f"With {images:,} test images an accuracy is known to about ±{margin:.1f} points."
+    return known if len(table) == 1 else (
+        f"{known} Models are compared on the same images, which is sharper; yet a tie means “not told apart”, never “equal”, "
+        "and whichever model leads is flattered a little by being chosen on these images.")
 
 
 def _few(images: int) -> str:
@@ -171,7 +191,7 @@ def _once(seeds: pd.DataFrame) -> str:
     once = list(seeds.index[seeds["seeds"] == 1])
     if not once:
         return ""
-    who = "Every model" if len(once) == len(seeds) else _list(once)
+    who = "Every model" if len(once) == len(seeds) else listed(once)
     return f"{who} was trained once: what another seed would score is not known, and no interval here covers it."
 
 
@@ -182,18 +202,24 @@ def _twins(runs: Mapping[str, Record]) -> list[str]:
 
 def _scratch(table: pd.DataFrame) -> str:
     names = [name for name in table.index if "from scratch" in name]
-    return f"Trained from scratch for want of weights, so no evidence on transfer learning: {_list(names)}." if names else ""
+    return f"Trained from scratch for want of weights, so no evidence on transfer learning: {listed(names)}." if names else ""
 
 
 def evidence(correct: pd.DataFrame) -> str:
     """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's test, in words."""
     if correct.shape[1] < 2:
         return "With fewer than two models there is nothing to test."
-    q, p = cochran(correct)
     first, second = correct.mean().sort_values(ascending=False, kind="stable").index[:2]
     alone = [(correct[a] & ~correct[b]).sum() for a, b in ((first, second), (second, first))]
+    return (f"{_any_difference(correct)}Of the two most accurate, {first} alone is right on {alone[0]} images and {second} "
+            f"alone on {alone[1]}; before correction for the number of pairs, McNemar's exact test gives "
+            f"p = {significance.mcnemar_p(correct[first], correct[second]):.2g}.")
+
+
+def _any_difference(correct: pd.DataFrame) -> str:
+    if correct.shape[1] == 2:  # McNemar's exact test asks the same, and Q is but its approximation
+        return ""
+    q, p = significance.cochran(correct)
     p_words = f"p = {p:.2g}" if p > 1e-16 else "p below 1e-16"
     return (f"Cochran's Q over the {correct.shape[1]} models is {q:.1f} ({p_words}): the models "
-            f"{'are not all equally accurate' if p < ALPHA else 'cannot be told apart'}. Of the two most accurate, {first} "
-            f"alone is right on {alone[0]} images and {second} alone on {alone[1]}; before correction for the number of pairs, "
-            f"McNemar's exact test gives p = {mcnemar_p(correct[first], correct[second]):.2g}.")
+            f"{'are not all equally accurate' if p < significance.ALPHA else 'cannot be told apart'}. ")
