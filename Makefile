@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PROFILE ?=
+PAPER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -12,6 +13,7 @@ INSTALLED := $(VENV)/.installed
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|cpu|gpu|original chooses the profile; default: gpu where CUDA is usable, else cpu"
+	@echo "  PAPER=a4|us-letter chooses the paper of the report's PDF; default: a4"
 
 setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
 
@@ -23,7 +25,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch "$(INSTALLED)"
 
 report: setup ## run what is stale and write build/<profile>/report.html and report.pdf
-	"$(BIN)/python" -m fmlib report $(if $(PROFILE),--profile "$(PROFILE)")
+	"$(BIN)/python" -m fmlib report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")
 
 test: setup ## run ruff and all tests
 	"$(BIN)/ruff" check .

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fmlib.data import DataError, get_data
 from fmlib.profiles import ProfileError, available_profiles, load_profile
+from fmlib.report.metadata import PAPERS
 from fmlib.training import default_device
 
 
@@ -22,7 +23,7 @@ def report(arguments: argparse.Namespace) -> int:
 
     build_dir = Path(arguments.build_dir).resolve() if arguments.build_dir else BUILD_DIR
     outcome = run_profile(load_profile(arguments.profile or default_profile()), build_dir=build_dir)
-    write_report(outcome)
+    write_report(outcome, paper=arguments.paper)
     return 1 if outcome.failures else 0
 
 
@@ -72,6 +73,7 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("report", help="run a profile's stale models and write the report")
     command.add_argument("--profile", help=f"{', '.join(available_profiles())}; default: gpu where CUDA is usable, else cpu")
     command.add_argument("--build-dir", metavar="FOLDER", help="where to build; default: build/")
+    command.add_argument("--paper", choices=PAPERS, default=PAPERS[0], help="the PDF's paper; default: %(default)s")
     command.set_defaults(run=report)
     command = commands.add_parser("data", help="get and verify FashionMNIST")
     command.set_defaults(run=data)

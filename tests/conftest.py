@@ -1,14 +1,17 @@
-"""What all tests share: a few real images, and no progress bars."""
+"""What all tests share: a few real images, one run of the smoke profile, and no progress bars."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import REPORT, run
 from hypothesis import HealthCheck, settings
 
-from fmlib.data import ImageData, load_data
+from fmlib.data import PROJECT_ROOT, ImageData, load_data
 
 settings.register_profile(
     "fmlib", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -42,6 +45,17 @@ def small(sample: ImageData) -> ImageData:
 def few(sample: ImageData) -> ImageData:
     """100 training, 20 validation and 20 test images, for models that are large."""
     return class_balanced(sample, 10, 2, 2)
+
+
+@pytest.fixture(scope="session")
+def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The smoke profile, run once in a copy of the project in a path with a space: its build folder, and what was said."""
+    clone = tmp_path_factory.mktemp("a clone")
+    for name in ("fmlib", "notebooks", "params", "docs/studies"):
+        if (PROJECT_ROOT / name).is_dir():
+            shutil.copytree(PROJECT_ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    said = run(clone, *REPORT)
+    return clone / "build" / "smoke", said
 
 
 @pytest.fixture(autouse=True)

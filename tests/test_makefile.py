@@ -16,7 +16,9 @@ pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
 
 def make(*arguments: str, folder: Path = PROJECT_ROOT, **variables: str) -> str:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PROFILE"))}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PROFILE", "PAPER"))
+    }
     command = ["make", "--no-print-directory", *arguments]
     return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=inherited | variables).stdout
 
@@ -42,13 +44,21 @@ def test_help_is_the_default_and_tells_every_target():
     assert {"help", "setup", "report", "test", "lab", "bench", "clean"} <= set(targets())
     for target in targets():
         assert re.search(rf"^ +make {target} +\w", told, re.MULTILINE), target
-    assert "PROFILE=" in told
+    assert "PROFILE=" in told and "PAPER=" in told
 
 
-@pytest.mark.parametrize(("variables", "option"), [({"PROFILE": "smoke"}, ' --profile "smoke"'), ({}, "")])
-def test_report_passes_the_profile_on(spaced, variables, option):
+OPTIONS = [
+    ({}, ""),
+    ({"PROFILE": "smoke"}, ' --profile "smoke"'),
+    ({"PAPER": "us-letter"}, ' --paper "us-letter"'),
+    ({"PROFILE": "smoke", "PAPER": "a4"}, ' --profile "smoke" --paper "a4"'),
+]
+
+
+@pytest.mark.parametrize(("variables", "option"), OPTIONS)
+def test_report_passes_the_profile_and_the_paper_on(spaced, variables, option):
     recipe = make("-n", "report", *(f"{name}={value}" for name, value in variables.items()), folder=spaced)
-    assert recipe.splitlines()[-1].rstrip() == f'".venv/bin/python" -m fmlib report{option}'
+    assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmlib report{option}'
 
 
 def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
@@ -93,3 +103,14 @@ def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
     make("clean", folder=spaced)
     left = {str(path.relative_to(spaced)) for path in spaced.rglob("*") if path.is_file()}
     assert left == kept | {"Makefile", "pyproject.toml", "requirements.lock"}
+
+
+@pytest.mark.parametrize(("given", "seen"), [({}, "true"), ({"CI": "false"}, "false")])
+def test_continuous_integration_says_that_it_is_one(tmp_path, given, seen):
+    for name, body in {"chromium": "", "make": 'echo "$1 with CI=$CI"'}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    inherited = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment = inherited | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | given
+    said = subprocess.run([PROJECT_ROOT / ".ci" / "run"], check=True, capture_output=True, text=True, env=environment).stdout
+    assert said == f"test with CI={seen}\n"

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,41 +15,18 @@ import jupytext
 import nbformat
 import papermill
 import pytest
+from commands import NO_REPORT, REPORT, run
 from pypdf import PdfReader
 
 from fmlib import results, runner
 from fmlib.data import PROJECT_ROOT, load_data
 from fmlib.models.registry import REGISTRY
 from fmlib.profiles import jobs, load_profile
+from fmlib.report.merge import NO_ALT
 
 SMOKE = load_profile("smoke")
 SOURCES = sorted(runner.NOTEBOOKS_DIR.glob("*.py"))
 every_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
-
-
-def run(folder: Path, *arguments: str) -> str:
-    """Run Python on the library of a copy of the project, and return what it said."""
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True,
-        timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-REPORT = ("-m", "fmlib", "report", "--profile", "smoke")
-NO_REPORT = ("-c", "from fmlib import profiles, runner; runner.run_profile(profiles.load_profile('smoke'))")
-
-
-@pytest.fixture(scope="session")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The smoke profile, run once in a copy of the project in a path with a space: its build folder, and what was said."""
-    clone = tmp_path_factory.mktemp("a clone")
-    for name in ("fmlib", "notebooks", "params", "docs/studies"):
-        if (PROJECT_ROOT / name).is_dir():
-            shutil.copytree(PROJECT_ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
-    said = run(clone, *REPORT)
-    return clone / "build" / "smoke", said
 
 
 # --- What a run leaves ----------------------------------------------------------------------------------------------------
@@ -88,8 +63,20 @@ def test_every_executed_notebook_is_there_and_none_holds_an_error(smoke):
 
 
 @pytest.mark.slow
-def test_a_run_tells_which_model_of_how_many_and_an_epoch_a_line_at_most(smoke):
+def test_every_figure_of_a_notebook_has_a_caption_and_says_what_it_shows(smoke):
+    folder, _ = smoke
+    for path in sorted((folder / "notebooks").glob("*.ipynb")):
+        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
+        pictures = [one for one in outputs if any(mime.startswith("image/") for mime in one.get("data", {}))]
+        assert pictures, f"{path.stem} shows nothing"
+        for told in (picture.metadata.get("fmlib", {}) for picture in pictures):
+            assert all(str(told.get(what, "")).strip() for what in ("alt", "caption")), f"{path.stem}: use show_figure"
+
+
+@pytest.mark.slow
+def test_a_run_tells_which_model_of_how_many_and_how_long_the_report_took(smoke):
     _, said = smoke
+    assert float(re.search(r"^report: rendered in ([\d.]+) s$", said, re.MULTILINE)[1]) < 60
     count = len(jobs(SMOKE)) + 2
     started = re.findall(rf"^\[(\d+)/{count} \d+:\d\d\] \S+: running", said, re.MULTILINE)
     assert started == [str(number) for number in range(1, count + 1)]
@@ -97,17 +84,20 @@ def test_a_run_tells_which_model_of_how_many_and_an_epoch_a_line_at_most(smoke):
 
 
 class Page(HTMLParser):
-    """Collects the addresses that a page loads by itself, and its text."""
+    """Collects the addresses that a page loads by itself, and the alternative texts of its images."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.loads: list[str] = []
+        self.alts: list[str] = []
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: Sequence[tuple[str, str | None]]) -> None:
         if tag != "a":
             names = ("src", "srcset", "href", "xlink:href", "data", "poster", "action")
             self.loads += [value or "" for name, value in attributes if name in names]
+        if tag == "img":
+            self.alts.append(dict(attributes).get("alt") or "")
 
 
 @pytest.mark.slow
@@ -119,6 +109,13 @@ def test_the_page_names_every_model_and_loads_nothing_from_elsewhere(smoke):
     assert loads and [address[:80] for address in loads if not address.startswith(("data:", "#"))] == []
     assert re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]{1,80}", text) == [] and "@import" not in text
     assert str(folder.parent.parent) not in text, "the page tells where it was made"
+
+
+@pytest.mark.slow
+def test_every_image_of_the_page_says_what_it_shows(smoke):
+    alts = Page((smoke[0] / "report.html").read_text(encoding="utf-8")).alts
+    assert len(alts) > 20
+    assert [alt for alt in alts if not alt.strip() or alt == NO_ALT] == []
 
 
 @pytest.mark.slow

@@ -77,6 +77,14 @@ def test_a_report_older_than_its_notebooks_is_not_published(finished, monkeypatc
         publish(CPU, **finished)
 
 
+def test_a_page_that_is_too_large_is_not_published(finished):
+    with (finished["build_dir"] / "cpu" / "report.html").open("r+b") as page:
+        page.truncate(8_100_000)
+    with pytest.raises(NotPublishable, match=r"8\.1 MB; wanted at most 8 MB"):
+        publish(CPU, **finished)
+    assert not finished["docs"].exists()
+
+
 @pytest.mark.parametrize("dirty", [True, None])
 def test_results_of_uncommitted_code_are_not_published(finished, dirty):
     path = finished["build_dir"] / "cpu" / "results" / "beta" / "seed-9" / "result.json"

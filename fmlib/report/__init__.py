@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from fmlib.report.merge import Missing, merge
-from fmlib.report.metadata import ReportMetadata
+from fmlib.report.metadata import Paper, ReportMetadata
 from fmlib.report.show import show_figure, show_table
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Missing", "ReportMetadata", "merge", "render", "show_figure", "show_table"]
 
 
-def render(
-    merged: NotebookNode, metadata: ReportMetadata, folder: Path, paper: Literal["a4", "us-letter"] = "a4"
-) -> tuple[Path, Path]:
+def render(merged: NotebookNode, metadata: ReportMetadata, folder: Path, paper: Paper = "a4") -> tuple[Path, Path]:
     """Write ``report.html`` and ``report.pdf`` into ``folder``, made where absent; both or none, never half a file."""
     from fmlib.report.exporter import with_metadata
     from fmlib.report.html import HTMLReportExporter

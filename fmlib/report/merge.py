@@ -24,22 +24,30 @@ NOTE_TEXT = re.compile(r"^\[\^([^\]\s]+)\]:.*(?:\n(?!\s*\n|\[\^).+|\n+(?: {4}|\t
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(#((?:fig|table)-[^)\s]+)\)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
+NO_ALT = "An image without a description."  # of an image that bypassed show_figure; the tests refuse it in our notebooks
+TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A model that the report should have had; ``position`` is the number of notebooks that stand before it, if known."""
+    """A model or, where ``model`` is empty, a chapter that the report should have had.
+
+    ``position`` is the number of notebooks that stand before it, if known; ``chapter`` the title of its chapter, needed where
+    no notebook brings it; with ``summary`` the summary is missing too.
+    """
 
     model: str
     display_name: str
     family: str
     reason: str
     position: int | None = None
+    chapter: str = ""
+    summary: bool = False
 
 
 @dataclass
 class _Part:
-    """One executed notebook, or a missing model's notice, on its way into the report."""
+    """One executed notebook, or the notice of a missing one, on its way into the report."""
 
     meta: dict
     cells: list[NotebookNode]
@@ -94,16 +102,23 @@ def _part(nb: NotebookNode, key: str) -> _Part:
 
 def _cell(cell: NotebookNode, tags: set[str]) -> NotebookNode:
     """The cell with attachments inlined, and its outputs in the few kinds that the exporters know."""
-    shown = "hidden" if "remove-input" in tags or not cell.source.strip() else "open" if "key-code" in tags else "folded"
-    cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=shown))
     if cell.cell_type == "code":
         quiet, logging = "remove-input" in tags, "training-log" in tags  # a warning from a hidden cell means nothing to readers
         raws = [raw for raw in cell.outputs if logging or not (quiet and raw.output_type == "stream")]
         cell.outputs = [output for raw in raws if (output := _output(raw, logging))]
+    cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=_shown(cell, tags)))
     for name, bundle in cell.pop("attachments", {}).items():
         mime, data = next(iter(bundle.items()))
         cell.source = cell.source.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data.split())}")
     return cell
+
+
+def _shown(cell: NotebookNode, tags: set[str]) -> str:
+    """How the cell's code is shown; of a ``remove-input`` cell only where it has something to show for it."""
+    kinds = {output.metadata.fmlib.kind for output in cell.get("outputs", [])}
+    if not cell.source.strip() or ("remove-input" in tags and not kinds & TELLING):
+        return "hidden"
+    return "open" if "key-code" in tags and "remove-input" not in tags else "folded"
 
 
 def _output(raw: NotebookNode, logging: bool) -> NotebookNode | None:
@@ -116,7 +131,7 @@ def _output(raw: NotebookNode, logging: bool) -> NotebookNode | None:
     if "text/markdown" in data:
         return _made("prose", data)
     if any(mime in data for mime in IMAGES):
-        return _made("figure", data, caption="", alt="An image without a description.")
+        return _made("figure", data, caption="", alt=NO_ALT)
     if "text/html" in data and not re.search(r"<(script|style|link|iframe|img)\b", data["text/html"]):
         return _made("html", data)
     text = ANSI.sub("", data.get("text/plain", "")).strip("\n")
@@ -158,10 +173,13 @@ def _position(item: Missing, parts: list[_Part]) -> int:
 
 
 def _notice(item: Missing) -> _Part:
-    text = _first_line(f"{item.display_name} is missing from this report: {item.reason}")
-    cell = new_code_cell("", outputs=[_made("notice", {"text/plain": text})])
-    cell.metadata = NotebookNode(tags=[], fmlib=NotebookNode(code="hidden"))
-    return _Part({**vars(item), "missing": True}, [cell])
+    name = item.display_name if item.model else f"The chapter “{item.display_name}”"
+    text = _first_line(f"{name} is missing from this report: {item.reason}")
+    cells = [] if item.model else [_heading(f"# {item.display_name}")]
+    for tags in [["summary"], []] if item.summary else [[]]:
+        meta = NotebookNode(tags=tags, fmlib=NotebookNode(code="hidden"))
+        cells.append(new_code_cell("", outputs=[_made("notice", {"text/plain": text})], metadata=meta))
+    return _Part({**vars(item), "missing": True}, cells)
 
 
 def _first_line(text: str) -> str:
@@ -177,7 +195,7 @@ def _layout(parts: Sequence[_Part]) -> list[tuple[_Part, NotebookNode]]:
         source = first.get(family, part)
         if part.model and family not in opened:
             opened.add(family)
-            title = re.sub(r"^\d+_", "", str(family)).replace("_", " ").capitalize()
+            title = part.meta.get("chapter") or re.sub(r"^\d+_", "", str(family)).replace("_", " ").capitalize()
             placed += [(source, cell) for cell in _opening(source) or [_heading(f"# {title}")]]
         if part.model:
             placed.append((part, _heading(f"## {part.meta.get('display_name') or part.model}")))

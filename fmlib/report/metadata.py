@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+Paper = Literal["a4", "us-letter"]
+PAPERS = get_args(Paper)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from nbformat import NotebookNode
 from traitlets import Enum
 
 from fmlib.report.exporter import TEMPLATES, ReportExporter
+from fmlib.report.metadata import PAPERS
 
 SUFFIXES = {"image/svg+xml": ".svg", "image/png": ".png", "image/jpeg": ".jpg"}
 
@@ -29,7 +30,7 @@ class PDFReportExporter(ReportExporter):
     file_extension = ".pdf"
     template_name = "fmlib-typst"
     template_extension = ".typ.j2"
-    paper = Enum(["a4", "us-letter"], "a4", help="The paper's size").tag(config=True)
+    paper = Enum(PAPERS, PAPERS[0], help="The paper's size").tag(config=True)
 
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[bytes, dict[str, Any]]:
         """The PDF and nbconvert's resources."""

@@ -19,10 +19,11 @@ from fmlib.runner import BUILD_DIR, current_outcome
 
 DOCS = PROJECT_ROOT / "docs"
 README = PROJECT_ROOT / "README.md"
+PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
 
 
 class NotPublishable(RuntimeError):
-    """A report that is unfinished, stale, of the sample, or not made from a clean commit; the message says which."""
+    """A report that is unfinished, stale, too large, of the sample, or not of a clean commit; the message says which."""
 
 
 def publish(profile: Profile, build_dir: Path = BUILD_DIR, docs: Path = DOCS, readme: Path = README) -> Path:
@@ -50,6 +51,9 @@ def _publishable(profile: Profile, build_dir: Path) -> list[results.Record]:
     if stale or not is_current(outcome):
         names = ", ".join(stale) or "the report"
         raise NotPublishable(f"unfinished or stale: {names}; run `make report PROFILE={profile.name}`")
+    size = (outcome.folder / "report.html").stat().st_size / 1e6
+    if size > PAGE_LIMIT_MB:
+        raise NotPublishable(f"report.html has {size:.1f} MB; wanted at most {PAGE_LIMIT_MB} MB")
     records = results.load_all(outcome.folder / "results")
     dirty = [record.result.model for record in records if record.result.git_dirty is not False]
     if dirty:

@@ -1,79 +1,43 @@
 """The page, in a real browser."""
 
-import os
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pypdf
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from synthetic_report import METADATA
+from checks import check_that_it_fits_and_is_accessible, check_that_links_land
+from playwright.sync_api import Page, expect
+from synthetic_report import LONG_LINE, METADATA, code, notebook
 
-ARTIFACTS = Path(__file__).parents[2] / "build" / "test-artifacts"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SWITCHES = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+from fmlib.report import merge, render
+
 pytestmark = pytest.mark.slow
-Open = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if not CHROMIUM:
-        message = "no chromium on the PATH: apt-get install chromium"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
+# Of each element: how light its text is, and its background where it has one of its own, from 0 to 1.
+LIGHTNESS = """(elements) => elements.map((element) => {
+  const style = getComputedStyle(element);
+  const [red, green, blue] = style.color.match(/[\\d.]+/g).map(Number);
+  const [r, g, b, alpha = 1] = style.backgroundColor.match(/[\\d.]+/g).map(Number);
+  return [(red + green + blue) / 765, alpha ? (r + g + b) / 765 : 1];
+})"""
 
 
 @pytest.fixture
-def show(browser, report) -> Iterator[Open]:
-    """Opens the page; at the end, checks that it asked for nothing but itself and that its console is empty."""
-    pages, requests, complaints = [], [], []
-
-    def opened(width: int = 1440, theme: str = "light", **options: object) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
-        page = context.new_page()
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.goto(report[0].as_uri())
-        pages.append(page)
-        return page
-
-    yield opened
-    assert {url for url in requests if not url.startswith("data:")} == {report[0].as_uri()}
-    assert complaints == []
-    for page in pages:
-        page.context.close()
+def show(visit: Callable[..., Page], report: tuple[Path, Path]) -> Callable[..., Page]:
+    """Opens the synthetic report."""
+    return partial(visit, report[0])
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 820, 1440])
 def test_it_fits_and_is_accessible(show, width, theme):
-    page = show(width, theme)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    ARTIFACTS.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=ARTIFACTS / f"report-{width}-{theme}.png", full_page=True)
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    found = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")] == []
+    check_that_it_fits_and_is_accessible(show(width, theme), f"report-{width}-{theme}")
 
 
-def test_every_link_within_the_page_lands(show):
-    page = show()
-    links = page.eval_on_selector_all("a[href^='#']", "links => links.map((link) => link.getAttribute('href').slice(1))")
-    ids = page.eval_on_selector_all("[id]", "elements => elements.map((element) => element.id)")
-    assert len(ids) == len(set(ids)) and len(links) > 60
-    assert set(links) <= set(ids)
+@pytest.mark.parametrize("width", [360, 1440])
+def test_every_link_within_the_page_lands(show, width):
+    check_that_links_land(show(width, reduced_motion="reduce"))
 
 
 def test_contents_links_scroll_and_follow_the_reader(show):
@@ -100,6 +64,25 @@ def test_code_folds_by_keyboard_and_all_at_once(show):
     assert page.locator("details.code[open]").count() == 0
 
 
+def test_the_code_behind_a_figure_is_folded_after_it(show):
+    behind = show().locator("#fig-decision_tree-learning-curve + details.code")
+    assert behind.get_attribute("open") is None
+    behind.locator("summary").click()
+    assert behind.locator("pre").inner_text().strip() == "show()"
+
+
+def test_the_switch_for_all_code_follows_what_is_open(visit, tmp_path):
+    cells = [code("one()", tags=("key-code",)), code("two()", tags=("key-code",))]
+    page = visit(render(merge([notebook(cells)]), METADATA, tmp_path)[0])
+    button, opened = page.get_by_role("button", name="Show all code"), page.locator("details.code[open]")
+    expect(button).to_have_attribute("aria-pressed", "true")
+    button.press("Enter")
+    assert opened.count() == 0 and button.get_attribute("aria-pressed") == "false"
+    for summary in page.locator("details.code > summary").all():
+        summary.click()
+    expect(button).to_have_attribute("aria-pressed", "true")
+
+
 def test_the_theme_switches_by_keyboard_and_is_remembered(show):
     page = show()
     button = page.get_by_role("button", name="Dark theme")
@@ -124,12 +107,29 @@ def test_a_figure_opens_large_and_closes_by_keyboard(show):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_a_figure_opens_larger_than_a_phone_in_a_box_that_scrolls(show):
+    page = show(360)
+    inline = page.locator("#fig-decision_tree-learning-curve img")
+    before = inline.bounding_box()["width"]
+    inline.click()
+    assert page.locator("dialog[open] img").bounding_box()["width"] >= 1.5 * before
+    box = page.locator("dialog[open] .scroll")
+    sides = box.bounding_box()
+    assert sides["x"] >= 0 and sides["x"] + sides["width"] <= 360
+    box.evaluate("box => { box.scrollLeft = 1e6; }")
+    assert box.evaluate("box => box.scrollLeft") > 100
+    page.get_by_role("button", name="Close").click()
+    assert page.locator("dialog[open]").count() == 0
+
+
 def test_copy_puts_the_code_on_the_clipboard(show):
     page = show(permissions=["clipboard-read", "clipboard-write"])
     box = page.locator("details[open] .copyable").first
     box.hover()
     box.get_by_role("button", name="Copy").click()
-    expect(box.locator("button")).to_have_text(re.compile("Copied|Selected"))
+    expect(box.locator("button")).to_have_text("Copied")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == box.locator("pre").text_content() and LONG_LINE in copied
 
 
 def test_the_contents_fold_on_a_phone(show):
@@ -154,8 +154,10 @@ def test_it_works_without_javascript(show):
     page = show(360, java_script_enabled=False)
     assert page.get_by_role("link", name="5 Comparison").is_visible()
     assert not page.get_by_role("button", name="Dark theme").is_visible()
-    page.locator("details.code > summary").first.click()
-    assert page.locator("details.code").first.get_attribute("open") is None
+    opened = page.locator("details.code[open]")
+    before = opened.count()
+    opened.first.locator("summary").click()
+    assert opened.count() == before - 1
     assert page.locator("math").count() >= 9 and page.locator("figure img").first.is_visible()
 
 
@@ -166,6 +168,20 @@ def test_it_prints_without_its_controls(show, tmp_path):
     path = tmp_path / "printed.pdf"
     page.pdf(path=path)
     assert "naïve accents" in " ".join(" ".join(sheet.extract_text() for sheet in pypdf.PdfReader(path).pages).split())
+
+
+@pytest.mark.parametrize("chosen", ["by the switch", "by the system"])
+def test_what_is_printed_from_the_dark_theme_is_dark_on_white(show, chosen):
+    page = show(theme="light" if chosen == "by the switch" else "dark")
+    if chosen == "by the switch":
+        page.get_by_role("button", name="Dark theme").click()
+    visible = "body, main h1, main p, main pre, main pre span, main a, .label, .notice, .numeric, td strong, figcaption"
+    assert page.eval_on_selector_all("body, main h1", LIGHTNESS)[0][1] < 0.2
+    page.emulate_media(media="print", color_scheme="light" if chosen == "by the switch" else "dark")
+    printed = page.eval_on_selector_all(visible, LIGHTNESS)
+    assert len(printed) > 200 and all(text < 0.5 and ground > 0.9 for text, ground in printed)
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light"
 
 
 def test_what_is_on_the_page(report):

@@ -58,6 +58,14 @@ def test_how_code_is_shown(tags, shown):
     assert merge([notebook([code("x = 1", tags=tags)])]).cells[0].metadata.fmlib.code == shown
 
 
+@pytest.mark.parametrize("made", ["figure", "table", "prose"])
+def test_the_code_of_a_figure_table_or_prose_is_always_there(made):
+    data = {"text/markdown": "**w**"} if made == "prose" else {"image/png": "aGk="}
+    output = new_output("display_data", data=data, metadata={"fmlib": {} if made == "prose" else {"kind": made}})
+    merged = merge([notebook([code("x = 1", output, tags=("remove-input",)), code("x", printed("1"), tags=("remove-input",))])])
+    assert [cell.metadata.fmlib.code for cell in merged.cells] == ["folded", "hidden"]
+
+
 def test_outputs_have_kinds():
     plain = new_output("execute_result", data={"text/plain": "7"})
     table = new_output("display_data", data={"text/html": "<table></table>", "text/plain": "t"})
@@ -110,6 +118,24 @@ def test_missing_models_have_a_notice_in_their_place():
     ]
     notices = [output.data["text/plain"] for cell in merged.cells for output in cell.get("outputs", [])]
     assert notices[1] == "SVM is missing from this report: no memory"
+
+
+def test_a_missing_chapter_has_a_notice_in_its_place_and_in_that_of_its_summary():
+    missing = [
+        Missing("", "The data", "00_dataset", "no disk", position=0),
+        Missing("", "The end", "05_end", "x", position=1, summary=True),
+    ]
+    merged = merge([model("tree", text("# Trees", "once"))], missing)
+    told = [cell.source or cell.outputs[0].data["text/plain"] for cell in merged.cells]
+    end = "The chapter “The end” is missing from this report: x"
+    data = "The chapter “The data” is missing from this report: no disk"
+    assert told == ["# Summary", end, "# The data", data, "# Trees", "## TREE", "# The end", end]
+
+
+def test_a_chapter_of_nothing_but_missing_models_has_its_title():
+    missing = Missing("mlp", "MLP", "02_mlp", "x", position=0, chapter="A multilayer perceptron")
+    merged = merge([model("tree", text("# Trees", "once"))], [missing])
+    assert sources(merged) == ["# A multilayer perceptron", "## MLP", "# Trees", "## TREE"]
 
 
 def test_a_report_of_nothing_but_missing_models():

@@ -8,6 +8,7 @@ from pathlib import Path
 import nbformat
 import pypdf
 import pytest
+from checks import bookmarks, check_that_it_is_tagged, elements
 from synthetic_report import LONG_LINE, LONG_WORD, METADATA
 
 from fmlib.report import render
@@ -23,21 +24,6 @@ def words(pdf):
     return "\n".join(page.extract_text() for page in pdf.pages)
 
 
-def flat(outline):
-    return [title for entry in outline for title in (flat(entry) if isinstance(entry, list) else [entry.title])]
-
-
-def elements(node, kind):
-    """All structure elements of a kind below ``node`` in the PDF's tag tree."""
-    node = node.get_object()
-    if isinstance(node, pypdf.generic.ArrayObject):
-        return [found for child in node for found in elements(child, kind)]
-    if not isinstance(node, pypdf.generic.DictionaryObject):
-        return []
-    below = elements(node["/K"], kind) if "/K" in node else []
-    return ([node] if node.get("/S") == kind else []) + below
-
-
 def test_pages_and_metadata(pdf):
     assert 10 < len(pdf.pages) < 30
     assert [round(float(side)) for side in pdf.pages[0].mediabox[2:]] == [595, 842]
@@ -46,18 +32,43 @@ def test_pages_and_metadata(pdf):
     assert pdf.metadata.creation_date.date().isoformat() == METADATA.date
 
 
+def test_the_first_page_says_what_the_report_is(pdf):
+    title_page = " ".join(pdf.pages[0].extract_text().split())
+    for fact in (METADATA.title, METADATA.subtitle, METADATA.date, METADATA.profile, METADATA.machine, METADATA.commit):
+        assert fact in title_page
+    assert "The data" not in title_page
+
+
+def test_the_contents_tell_the_pages(pdf):
+    text = re.sub(r"(?: \.)+ ", " ... ", pdf.pages[1].extract_text())
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    assert lines[0] == "Contents"
+    told = [f"{title} ... {number}" for level, title, number in bookmarks(pdf) if level <= 2]
+    assert len(told) > 10 and [line for line in told if line not in lines] == []
+    for _, title, number in bookmarks(pdf):
+        text = " ".join(pdf.pages[number - 1].extract_text().split())
+        assert title in text and text.endswith(str(number)), "the page bears the number that the contents give"
+
+
+def test_a_page_that_goes_on_says_in_which_chapter(pdf):
+    chapters = {number: title for level, title, number in bookmarks(pdf) if level == 1}
+    heads = [" ".join(page.extract_text().split()) for page in pdf.pages]
+    continued = [number for number in range(3, len(heads) + 1) if number not in chapters]
+    assert len(continued) > 3
+    for number in continued:
+        chapter = chapters[max(start for start in chapters if start < number)]
+        assert heads[number - 1].startswith(f"{chapter} {METADATA.title}"), number
+    assert not any(METADATA.title in heads[number - 1] for number in chapters), "a chapter's first page has its heading"
+
+
 def test_it_is_tagged_and_says_its_language(pdf):
-    root = pdf.trailer["/Root"]
-    assert root["/MarkInfo"]["/Marked"]
-    assert root["/Lang"] == "en"
-    assert b"<pdfuaid:part>1</pdfuaid:part>" in root["/Metadata"].get_object().get_data()
+    check_that_it_is_tagged(pdf)
 
 
 def test_figures_and_formulas_have_alternative_text(pdf):
     tree = pdf.trailer["/Root"]["/StructTreeRoot"]
     texts = [str(figure.get("/Alt", "")) for figure in elements(tree, "/Figure")]
     assert texts.count("A grid of ten true by ten predicted classes.") == 3
-    assert all(texts)
     formulas = [str(formula.get("/Alt", "")) for formula in elements(tree, "/Formula")]
     assert r"x \in \mathbb{R}^{784}" in formulas
 
@@ -78,7 +89,7 @@ def test_every_font_is_embedded(pdf):
 
 
 def test_bookmarks(pdf):
-    titles = [re.sub(r"\s+", " ", title) for title in flat(pdf.outline)]
+    titles = [title for _, title, _ in bookmarks(pdf)]
     assert titles[:5] == ["Summary", "In short", "1 The data", "1.1 Classes", "2 Classical models"]
     assert {"2.1.3 Results", "2.2 SVM", "3.1.3 Results", "5 Comparison"} <= set(titles)
 

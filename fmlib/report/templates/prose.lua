@@ -34,6 +34,13 @@ function Table(el)
   end
 end
 
+-- A formula that is too wide for a phone scrolls in its own box, by keyboard too.
+function Para(el)
+  if html and #el.content == 1 and el.content[1].mathtype == "DisplayMath" then
+    return pandoc.Div({ el }, { class = "formula", tabindex = "0", role = "group", ["aria-label"] = "Formula" })
+  end
+end
+
 function CodeBlock(el)
   if html then el.attributes["tabindex"] = "0" end
   return el

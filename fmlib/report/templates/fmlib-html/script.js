@@ -29,12 +29,16 @@ function themeSwitch(button) {
 function codeSwitch(button) {
   const blocks = document.querySelectorAll("details.code");
   button.hidden = blocks.length === 0;
+  const allOpen = () => [...blocks].every((block) => block.open);
+  const show = () => button.setAttribute("aria-pressed", allOpen());
+  blocks.forEach((block) => block.addEventListener("toggle", show));
+  show();
   button.addEventListener("click", () => {
-    const open = button.getAttribute("aria-pressed") !== "true";
+    const open = !allOpen();
     const anchor = [...document.querySelectorAll("main > *")].find((e) => e.getBoundingClientRect().bottom > 0);
     const before = anchor?.getBoundingClientRect().top;
     blocks.forEach((block) => { block.open = open; });
-    button.setAttribute("aria-pressed", open);
+    show();
     // The reader's place stays where it was on the screen.
     if (anchor) scrollBy({ top: anchor.getBoundingClientRect().top - before, behavior: "instant" });
   });
