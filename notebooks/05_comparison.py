@@ -176,8 +176,12 @@ show_table(
     "The worst class of each model by F1, with its bootstrap interval, precision and recall.", "worst",
     best=dict.fromkeys(["F1", "precision", "recall"], "max"), formats=dict.fromkeys(["F1", "precision", "recall"], ".2f"),
 )
-for score, name in (("f1", "F1"), ("precision", "Precision"), ("recall", "Recall")):
-    show_figure(plots.class_heatmap(errors.per_class(runs, score), name), f"{name} of every class by every model.", score)
+show_figure(plots.class_heatmap(errors.per_class(runs, "f1"), "F1"), "F1 of every class by every model.", "f1")
+show_figure(
+    plots.class_heatmap(errors.per_class(runs, "precision"), "Precision"),
+    "Precision of every class by every model.", "precision",
+)
+show_figure(plots.class_heatmap(errors.per_class(runs, "recall"), "Recall"), "Recall of every class by every model.", "recall")
 
 # %% tags=["remove-input"]
 pairs = errors.confused_pairs(runs)

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import nbformat
 
-from fmlib import results
+from fmlib import results, runner
 from fmlib.profiles import jobs
 from fmlib.report import Missing, ReportMetadata, merge, render
 from fmlib.report.metadata import PAPERS, Paper
-from fmlib.runner import COMPARISON_NOTEBOOK, NOTEBOOKS_DIR, Failure, Outcome, Task
+from fmlib.runner import COMPARISON_NOTEBOOK, Failure, Outcome, Task
 
 FILES = ("report.html", "report.pdf")
 STAMP = "report.json"  # what the report on disk was made from
@@ -85,7 +85,7 @@ def _missing(outcome: Outcome) -> list[Missing]:
 
 def _notice(failure: Failure, position: int, outcome: Outcome) -> Missing:
     job, notebook = failure.task.job, failure.task.notebook
-    chapter = _title(NOTEBOOKS_DIR / f"{notebook}.py")
+    chapter = _title(runner.NOTEBOOKS_DIR / f"{notebook}.py")
     if job is None:
         return Missing("", chapter, notebook, failure.reason, position, summary=notebook == COMPARISON_NOTEBOOK)
     name = job.display_name if job.seed == outcome.profile.seeds[0] else f"{job.display_name} with seed {job.seed}"
