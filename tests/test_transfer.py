@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from fmlib.models import transfer
 from fmlib.models.registry import REGISTRY, build
-from fmlib.models.transfer import Backbone, WeightsError, find_weights, fold_repeated, grad_cam
+from fmlib.models.transfer import Backbone, WeightsError, drop_idle_taps, find_weights, fold_repeated, grad_cam
 from fmlib.training import Recipe
 
 LAST_LAYER = {
@@ -78,9 +80,21 @@ def test_folding_gives_the_same_answer_with_fewer_weights():
     assert torch.allclose(folded(features), wide(features.repeat_interleave(49, dim=1)), atol=1e-5)
 
 
-def test_vgg16_at_32_pixels_has_a_quarter_of_its_weights():
-    count = sum(p.numel() for p in Backbone("vgg16", 32, None, new_stem=False).parameters())
-    assert count / 1e6 == pytest.approx(33.6, abs=0.1)
+@given(size=st.integers(1, 12), half=st.integers(1, 3), stride=st.integers(1, 3))
+def test_a_convolution_without_its_idle_taps_gives_the_same_answer(size, half, stride):
+    layer, maps = nn.Conv2d(2, 3, 2 * half + 1, stride, half), torch.randn(2, 2, size, size)
+    with torch.no_grad():
+        expected = layer(maps)
+        drop_idle_taps(layer, size)
+        assert torch.allclose(layer(maps), expected, atol=1e-5)
+    assert layer.weight.shape[-1] == layer.kernel_size[0] <= 2 * half + 1
+    assert size > half or stride > 1 or layer.kernel_size[0] == 2 * size - 1
+
+
+@pytest.mark.parametrize(("architecture", "millions"), [("vgg16", 33.6), ("resnet34", 10.1)])
+def test_networks_made_for_large_images_have_fewer_weights_at_32_pixels(architecture, millions):
+    count = sum(p.numel() for p in Backbone(architecture, 32, None, new_stem=False).parameters())
+    assert count / 1e6 == pytest.approx(millions, abs=0.1)
 
 
 # --- Weights --------------------------------------------------------------------------------------------------------------

@@ -132,6 +132,19 @@ def fold_repeated(linear: nn.Linear, repeats: int) -> nn.Linear:
     return folded
 
 
+def drop_idle_taps(layer: nn.Conv2d, size: int) -> None:
+    """Cut off the outer rows and columns of a kernel that meet nothing but padding on square maps of ``size`` pixels.
+
+    The outputs stay the same. The kernel (k, k) is padded by k // 2, as is usual.
+    """
+    (kernel, _), (padding, _), (stride, _) = layer.kernel_size, layer.padding, layer.stride
+    outputs = range((size + 2 * padding - kernel) // stride + 1)
+    used = [tap for tap in range(kernel) if any(0 <= output * stride + tap - padding < size for output in outputs)]
+    span = slice(used[0], used[-1] + 1)
+    layer.weight = nn.Parameter(layer.weight.detach()[:, :, span, span].clone())
+    layer.kernel_size, layer.padding = (len(used),) * 2, (padding - used[0],) * 2
+
+
 def _vgg16(model: tv.VGG, image_size: int) -> list[nn.Module]:
     cuts = (0, 5, 10, 17, 24, 31)
     blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
@@ -184,9 +197,23 @@ class Backbone(nn.Module):
         self.stages = nn.ModuleList(STAGES[architecture](model, image_size))
         self.mean, self.std = INPUT_STATISTICS.get(architecture, (0.0, 1.0))
         self.frozen, self.layer_decay = 0, 1.0
-        with torch.no_grad():
-            width = self.eval().features(torch.zeros(1, 1, image_size, image_size)).shape[1]
+        width = self._fit_to(torch.zeros(1, 1, image_size, image_size))
         self.head = nn.Linear(width, NUM_CLASSES)
+
+    @torch.no_grad()
+    def _fit_to(self, example: Tensor) -> int:
+        """Drop what kernels have no use for on maps as small as the example's; returns the number of features."""
+        sizes: dict[nn.Conv2d, int] = {}
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: inputs[0].shape[-1]}))
+            for layer in self.modules() if type(layer) is nn.Conv2d and max(layer.padding) > 0
+        ]  # fmt: skip
+        width = self.eval().features(example).shape[1]
+        for hook in hooks:
+            hook.remove()
+        for layer, size in sizes.items():
+            drop_idle_taps(layer, size)
+        return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
         """The output of every stage, in order."""
