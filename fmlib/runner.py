@@ -32,7 +32,7 @@ from fmlib.training import default_device
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 BUILD_DIR = PROJECT_ROOT / "build"
-STUDY_TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
+STUDY_DIRS = (PROJECT_ROOT / "params" / "studies", PROJECT_ROOT / "docs" / "studies")  # what was tried, and what it gave
 DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
 # what these modules do cannot change what a job measures or shows
 LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")
@@ -135,7 +135,7 @@ def dataset_task(profile: Profile) -> Task:
 def model_task(job: Job, folder: Path) -> Task:
     plain = asdict(job)
     inputs = _inputs(job.notebook, plain)
-    for path in sorted(STUDY_TABLES_DIR.glob(f"{job.model}-*.csv")):  # the notebook shows them
+    for path in (path for folder in STUDY_DIRS for path in folder.glob(f"{job.model}-*")):  # the notebook shows them
         inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     task = Task(job.name, job.notebook, plain, inputs, job)
     return replace(task, parameters=plain | {"results_dir": str(folder / "results"), "job_sha256": task.sha256})

@@ -124,7 +124,7 @@ class World:
 
 def in_place(patch: pytest.MonkeyPatch, root: Path) -> World:
     patch.setattr(runner, "NOTEBOOKS_DIR", root / "notebooks")
-    patch.setattr(runner, "STUDY_TABLES_DIR", root / "tables")
+    patch.setattr(runner, "STUDY_DIRS", (root / "studies", root / "tables"))
     patch.setattr(runner, "default_device", lambda: torch.device("cpu"))
     for name in ("alpha", "beta", "gamma"):
         patch.setitem(registry.REGISTRY, name, registry.classical(name.title(), Toy, family="01_toy"))
@@ -135,7 +135,7 @@ def in_place(patch: pytest.MonkeyPatch, root: Path) -> World:
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The small project with its profile run once, and a copy from which each test puts it back."""
     root = tmp_path_factory.mktemp("a world")  # a path with a space
-    for folder in ("notebooks", "traps", "tables"):
+    for folder in ("notebooks", "traps", "studies", "tables"):
         (root / folder).mkdir()
     template = results.save(synthetic.record("alpha", 0.9, size=100, display_name="Alpha"), root / "template")
     toy = TOY.format(traps=str(root / "traps"), template=str(template))
@@ -205,6 +205,7 @@ CHANGES = {
     "nothing": (lambda world: None, []),
     "the models' notebook": (change_notebook, ["alpha-seed-9", "beta-seed-9"]),
     "another notebook": (change_dataset_notebook, ["00_dataset"]),
+    "a search": (lambda world: (world.root / "studies" / "beta-search.yaml").write_text("x"), ["beta-seed-9"]),
     "a search's table": (lambda world: (world.root / "tables" / "beta-search.csv").write_text("x"), ["beta-seed-9"]),
     "no result.json": (remove("results/alpha/seed-9/result.json"), ["alpha-seed-9", "05_comparison"]),
     "no predictions": (remove("results/alpha/seed-9/predictions.npz"), ["alpha-seed-9"]),
