@@ -66,7 +66,8 @@ from fmlib.report import show_figure, show_table
 # %% [markdown] tags=["model-resnet34"]
 # A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has nothing to say can be silent,
 # and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four
-# stages.[^resnet]
+# stages.[^resnet] At 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel only the middle
+# weight meets anything but padding. The others, half of all weights, are left out, and every output stays the same.
 #
 # [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*, 2015,
 #     [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
