@@ -91,6 +91,20 @@ def test_a_convolution_without_its_idle_taps_gives_the_same_answer(size, half, s
     assert size > half or stride > 1 or layer.kernel_size[0] == 2 * size - 1
 
 
+@pytest.mark.parametrize("architecture", LAST_LAYER)
+def test_frozen_stages_give_what_they_give_when_they_are_not_frozen(architecture):
+    network = Backbone(architecture, 32, original(architecture).state_dict(), new_stem=False).eval()
+    images = torch.randn(37, 1, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = network(images)
+    network.frozen = 3
+    got = network(images)
+    assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    got.sum().backward()
+    trained = [any(p.grad is not None for p in stage.parameters()) for stage in network.stages]
+    assert trained == [number >= 3 and any(True for _ in stage.parameters()) for number, stage in enumerate(network.stages)]
+
+
 @pytest.mark.parametrize(("architecture", "millions"), [("vgg16", 33.6), ("resnet34", 10.1)])
 def test_networks_made_for_large_images_have_fewer_weights_at_32_pixels(architecture, millions):
     count = sum(p.numel() for p in Backbone(architecture, 32, None, new_stem=False).parameters())

@@ -179,6 +179,12 @@ STAGES: dict[str, Callable[[Any, int], list[nn.Module]]] = {
 INPUT_STATISTICS = {"efficientnet_lite0": (-0.1, 0.45)}
 
 
+@torch.no_grad()
+def _in_parts(stage: nn.Module, batch: Tensor) -> Tensor:
+    """What a frozen stage makes of a batch; on a CPU in parts, whose large maps then stay in its cache."""
+    return torch.cat([stage(part) for part in batch.split(16)]) if batch.device.type == "cpu" else stage(batch)
+
+
 class Backbone(nn.Module):
     """Stages, then a linear head. Inputs have mean 0 and standard deviation 1; the network turns them into those it knows.
 
@@ -219,8 +225,7 @@ class Backbone(nn.Module):
         """The output of every stage, in order."""
         batch = batch * self.std + self.mean
         for number, stage in enumerate(self.stages):
-            with torch.set_grad_enabled(torch.is_grad_enabled() and number >= self.frozen):
-                batch = stage(batch)
+            batch = stage(batch) if number >= self.frozen else _in_parts(stage, batch)
             yield batch
 
     def features(self, batch: Tensor) -> Tensor:
