@@ -17,6 +17,7 @@ from fmlib.data import PROJECT_ROOT, DatasetName
 from fmlib.models.registry import ParameterError, build, entry, explain, nearest, validate
 
 PARAMS_DIR = PROJECT_ROOT / "params"
+STUDIES_DIR, TABLES_DIR = PARAMS_DIR / "studies", PROJECT_ROOT / "docs" / "studies"  # what is tried, and what it gave
 
 
 class ProfileError(ValueError):

@@ -27,12 +27,12 @@ from papermill.exceptions import PapermillExecutionError
 from fmlib import results
 from fmlib.data import PROJECT_ROOT, SAMPLE_FILE, get_data
 from fmlib.measure import PACKAGES
-from fmlib.profiles import Job, Profile, jobs
+from fmlib.profiles import STUDIES_DIR, TABLES_DIR, Job, Profile, jobs
 from fmlib.training import default_device
 
 NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 BUILD_DIR = PROJECT_ROOT / "build"
-STUDY_DIRS = (PROJECT_ROOT / "params" / "studies", PROJECT_ROOT / "docs" / "studies")  # what was tried, and what it gave
+STUDY_DIRS = (STUDIES_DIR, TABLES_DIR)
 DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
 # what these modules do cannot change what a job measures or shows
 LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")

@@ -17,16 +17,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from fmlib import plots
-from fmlib.data import PROJECT_ROOT, ImageData, load_data
+from fmlib.data import ImageData, load_data
 from fmlib.measure import describe_machine
 from fmlib.models.registry import build, validate
-from fmlib.profiles import load_profile
+from fmlib.profiles import STUDIES_DIR, TABLES_DIR, load_profile
 from fmlib.report import show_figure, show_table
 from fmlib.results import scores
 from fmlib.training import default_device
-
-STUDIES_DIR = PROJECT_ROOT / "params" / "studies"
-TABLES_DIR = PROJECT_ROOT / "docs" / "studies"
 
 
 class Study(BaseModel):

@@ -209,16 +209,13 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def _fit_to(self, example: Tensor) -> int:
         """Drop what kernels have no use for on maps as small as the example's; returns the number of features."""
-        sizes: dict[nn.Conv2d, int] = {}
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, inputs: sizes.update({layer: inputs[0].shape[-1]}))
+            layer.register_forward_pre_hook(lambda layer, inputs: drop_idle_taps(layer, inputs[0].shape[-1]))
             for layer in self.modules() if type(layer) is nn.Conv2d and max(layer.padding) > 0
         ]  # fmt: skip
         width = self.eval().features(example).shape[1]
         for hook in hooks:
             hook.remove()
-        for layer, size in sizes.items():
-            drop_idle_taps(layer, size)
         return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
