@@ -57,7 +57,7 @@ def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[s
     for model, name in STUDY_NETWORKS.items():
         parameters = _with_epochs(profile.models[model], 1)
         ours, theirs = [], []
-        for _ in range(2):  # alternating, so that a noisy neighbour troubles both
+        for _ in range(3):  # alternating, so that a noisy neighbour troubles both
             classifier = build(model, parameters)
             assert isinstance(classifier, TorchClassifier)
             classifier.fit(*data.train, _few(data))

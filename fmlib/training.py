@@ -21,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from fmlib.transforms import Augmentation, to_network
@@ -33,13 +32,11 @@ class Recipe(BaseModel):
     """How a network is trained.
 
     ``schedule``: the learning rate over the whole run, after ``warmup_fraction`` of it spent rising from a fifth of ``lr``:
-    "constant", or falling to zero in a "linear" or "cosine" line. ``bias_lr_factor``: biases and normalisation learn so many
-    times faster, at a weight decay so many times smaller. ``patience``: stop after so many epochs without a lower validation
-    loss, and restore the best weights; None trains all epochs and keeps the last. ``weight_average``: decay a step of an
-    exponential moving average of the weights, which then replaces them. ``flip_averaging``: predict the mean over an image and
-    its mirror image. ``precision``: "bfloat16" runs convolutions and matrix products in it where the processor has it,
-    "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard deviation 1
-    ("standard"), or to [0, 1] ("unit").
+    "constant", or falling to zero in a "linear" or "cosine" line. ``patience``: stop after so many epochs without a lower
+    validation loss, and restore the best weights; None trains all epochs and keeps the last. ``flip_averaging``: predict the
+    mean over an image and its mirror image. ``precision``: "bfloat16" runs convolutions and matrix products in it where the
+    processor has it, "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard
+    deviation 1 ("standard"), or to [0, 1] ("unit").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -50,12 +47,10 @@ class Recipe(BaseModel):
     lr: PositiveFloat = 0.001
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 0.0
-    bias_lr_factor: PositiveFloat = 1.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: PositiveInt | None = None
-    weight_average: float | None = Field(default=None, gt=0, lt=1)
     flip_averaging: bool = False
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
@@ -148,7 +143,7 @@ def learning_rate_factor(done: float, recipe: Recipe) -> float:
 
 
 def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups, weights and (biases, normalisation), with their learning rate and weight decay.
+    """Trainable parameters with their learning rate and weight decay: one group, the quickest for a fused optimiser.
 
     A network that wants its own groups has a method ``parameter_groups(recipe)``.
     """
@@ -156,13 +151,7 @@ def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]
     if own is not None:
         return own(recipe)
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    factor = recipe.bias_lr_factor
-    weights, others = [p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim <= 1]
-    groups = [
-        {"params": weights, "lr": recipe.lr, "weight_decay": recipe.weight_decay},
-        {"params": others, "lr": recipe.lr * factor, "weight_decay": recipe.weight_decay / factor},
-    ]
-    return [group for group in groups if group["params"]]
+    return [{"params": trainable, "lr": recipe.lr, "weight_decay": recipe.weight_decay}]
 
 
 def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -226,7 +215,6 @@ class Template:
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(min(step / (steps * recipe.epochs), 1.0), recipe)
         )
-        average = self._average()
         progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
         best = BestWeights(recipe.patience)
         for epoch in range(1, recipe.epochs + 1):
@@ -234,32 +222,27 @@ class Template:
             before = self.train_seconds
             with self.watch:
                 batches = self._batches(images, labels, steps)
-                row["train_loss"] = self._train_epoch(batches, optimizer, schedule, average, progress)
-            validated = self.network if average is None else average.module
-            row["validation_loss"], row["validation_accuracy"] = self.validate(*validation, network=validated)
+                row["train_loss"] = self._train_epoch(batches, optimizer, schedule, progress)
+            row["validation_loss"], row["validation_accuracy"] = self.validate(*validation)
             row |= {"train_seconds": self.train_seconds - before, "rss_mb": psutil.Process().memory_info().rss / 2**20}
             self.history.append(row)
             progress.epoch(row)
-            if best.should_stop(row["validation_loss"], validated):
+            if best.should_stop(row["validation_loss"], self.network):
                 break
         progress.bar.close()
-        self.network.load_state_dict(best.weights or validated.state_dict())
+        if best.weights:
+            self.network.load_state_dict(best.weights)
         return self
-
-    def _average(self) -> AveragedModel | None:
-        if self.recipe.weight_average is None:
-            return None
-        return AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.weight_average), use_buffers=True)
 
     def _batches(self, images: Tensor, labels: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images in random order, augmented, in ``steps`` batches whose sizes differ by one at most."""
         order = torch.randperm(len(images), generator=self.generator, device=self.device)
         for index in order.tensor_split(steps):
-            yield self.inputs(self.recipe.augmentation(images[index], self.generator)), labels[index]
+            yield self.inputs(self.recipe.augmentation(images.index_select(0, index), self.generator)), labels[index]
 
     def _train_epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR, average: AveragedModel | None, progress: Progress,
+        schedule: torch.optim.lr_scheduler.LambdaLR, progress: Progress,
     ) -> float:  # fmt: skip
         self.network.train()
         total, count = torch.zeros((), device=self.device), 0
@@ -271,8 +254,6 @@ class Template:
             loss.backward()
             optimizer.step()
             schedule.step()
-            if average is not None:
-                average.update_parameters(self.network)
             total += loss.detach() * len(labels)
             count += len(labels)
             progress.bar.update()
@@ -281,23 +262,23 @@ class Template:
             raise FloatingPointError(f"the training loss became {mean}; try a lower lr than {self.recipe.lr}")
         return mean
 
-    def validate(self, images: Tensor, labels: Tensor, network: nn.Module | None = None) -> tuple[float, float]:
+    def validate(self, images: Tensor, labels: Tensor) -> tuple[float, float]:
         """Mean cross-entropy (no label smoothing) and accuracy on images that get the eval transform."""
-        proba = self.test(images, network)
+        proba = self.test(images)
         loss = F.nll_loss(proba.clamp_min(1e-12).log(), labels)
         return loss.item(), (proba.argmax(1) == labels).float().mean().item()
 
     @torch.inference_mode()
-    def test(self, images: Tensor, network: nn.Module | None = None) -> Tensor:
+    def test(self, images: Tensor) -> Tensor:
         """Class probabilities float32 (n, classes) of raw images uint8 (n, H, W); one pass, or two with flip averaging."""
-        network = (network or self.network).eval()
-        return torch.cat([self._proba(network, batch) for batch in images.split(EVAL_BATCH_SIZE)])
+        self.network.eval()
+        return torch.cat([self._proba(batch) for batch in images.split(EVAL_BATCH_SIZE)])
 
-    def _proba(self, network: nn.Module, images: Tensor) -> Tensor:
+    def _proba(self, images: Tensor) -> Tensor:
         inputs = self.inputs(images)
         views: Sequence[Tensor] = (inputs, inputs.flip(-1)) if self.recipe.flip_averaging else (inputs,)
         with self.autocast():
-            logits = [network(view) for view in views]
+            logits = [self.network(view) for view in views]
         return torch.stack([one.float().softmax(1) for one in logits]).mean(0)
 
 

@@ -50,8 +50,9 @@ def _integers(n: int, high: int, generator: Generator) -> Tensor:
 
 def random_flip(images: Tensor, generator: Generator) -> Tensor:
     """Mirror each image (n, H, W) left to right with probability one half."""
-    mirrored = _uniform(len(images), generator) < 0.5
-    return torch.where(mirrored[:, None, None], images.flip(-1), images)
+    n = len(images)
+    mirrored = _uniform(n, generator) < 0.5
+    return torch.cat([images, images.flip(-1)]).index_select(0, torch.arange(n, device=images.device) + n * mirrored)
 
 
 def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
@@ -59,10 +60,8 @@ def random_crop(images: Tensor, padding: int, generator: Generator) -> Tensor:
     n, height, width = images.shape
     steps = 2 * padding + 1
     top, left = _integers(n, steps, generator), _integers(n, steps, generator)
-    rows = top[:, None] + torch.arange(height, device=images.device)
-    columns = left[:, None] + torch.arange(width, device=images.device)
-    index = torch.arange(n, device=images.device)
-    return F.pad(images, (padding,) * 4)[index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    crops = F.pad(images, (padding,) * 4).unfold(1, height, 1).unfold(2, width, 1)  # a view of every crop of every image
+    return crops[torch.arange(n, device=images.device), top, left]
 
 
 def random_erase(images: Tensor, size: int, generator: Generator) -> Tensor:
@@ -79,11 +78,11 @@ def random_erase(images: Tensor, size: int, generator: Generator) -> Tensor:
 
 def random_jitter(images: Tensor, strength: float, generator: Generator) -> Tensor:
     """Scale brightness, then contrast about the mean, of each image (n, H, W) by its own random factors."""
-    n = len(images)
-    brightness, contrast = (1 + strength * (2 * _uniform(n, generator)[:, None, None] - 1) for _ in range(2))
-    bright = (images * brightness).clamp(0, 255)
+    factors = torch.empty(2, len(images), 1, 1, device=images.device)
+    brightness, contrast = factors.uniform_(1 - strength, 1 + strength, generator=generator)
+    bright = (images * brightness).clamp_(max=255)
     mean = bright.mean((1, 2), keepdim=True)
-    return (mean + contrast * (bright - mean)).clamp(0, 255).round().to(torch.uint8)
+    return bright.sub_(mean).mul_(contrast).add_(mean).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def pixel_statistics(images: Tensor) -> tuple[float, float]:

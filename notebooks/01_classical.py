@@ -68,7 +68,7 @@ from fmlib.report import show_figure, show_table
 # [^forest]: L. Breiman, *Random forests*, Machine Learning 45, 2001,
 #     [doi:10.1023/A:1010933404324](https://doi.org/10.1023/A:1010933404324).
 
-# %% [markdown] tags=["model-svm", "model-svm_hog"]
+# %% [markdown] tags=["once", "model-svm", "model-svm_hog"]
 # A support-vector machine separates two classes by the boundary that keeps the widest margin, in a space where the inner
 # product of two images is a kernel of their distance,
 #
@@ -87,9 +87,10 @@ from fmlib.report import show_figure, show_table
 #     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
 
 # %% [markdown] tags=["model-svm_hog"]
-# This one sees no pixels. Each image is described by histograms of oriented gradients: how much edge there is, in which of
-# nine directions, in each cell of 4 × 4 pixels, normalised over blocks of 2 × 2 cells.[^hog] It is the knowledge
-# a convolution has to learn, written by hand: where an edge is exactly and how bright the cloth is hardly matter any more.
+# This support-vector machine sees no pixels. Each image is described by histograms of oriented gradients: how much edge there
+# is, in which of nine directions, in each cell of 4 × 4 pixels, normalised over blocks of 2 × 2 cells.[^hog] It is the
+# knowledge a convolution has to learn, written by hand: where an edge is exactly and how bright the cloth is hardly matter
+# any more.
 #
 # [^hog]: N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005,
 #     [doi:10.1109/CVPR.2005.177](https://doi.org/10.1109/CVPR.2005.177).

@@ -152,7 +152,8 @@ show_figure(
 
 # %% [markdown]
 # ## Where it looks
-#
+
+# %% [markdown] tags=["once"]
 # Grad-CAM asks which places of the image the score of the predicted class hangs on: it weighs the channels of a late layer
 # by the gradient of that score.[^gradcam] A network that looks at collars and sleeves can be trusted further than one that
 # looks at the background.

@@ -60,7 +60,7 @@ def test_both_loops_are_timed_on_the_studys_networks_and_the_ratio_is_told(sampl
     monkeypatch.setattr(bench, "study_epoch", note)
     seconds = bench.compare_loops(sample, lines.append)
     assert seconds == {"mlp": 30.0, "cnn": 30.0}
-    assert timed == [(244_522, 1_800, 128)] * 2 + [(61_330, 1_800, 128)] * 2
+    assert timed == [(244_522, 1_800, 128)] * 3 + [(61_330, 1_800, 128)] * 3
     for line in lines:
         assert "1,800 images" in line and numbers(line, "loop") == [30]
         assert numbers(line, "ratio")[0] == pytest.approx(30 / numbers(line, "ours")[0], rel=0.5)

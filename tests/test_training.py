@@ -176,29 +176,6 @@ def test_early_stopping_stops_and_restores_the_best_weights(train, validation, m
     assert torch.equal(weights(one.network), kept[best - 1])
 
 
-def test_early_stopping_restores_the_averaged_weights_that_were_validated(train, validation, monkeypatch):
-    kept = scripted(monkeypatch, [3, 1, 2, 2])
-    one = template(epochs=4, patience=2, weight_average=0.9).train(*train, validation)
-    assert torch.equal(weights(one.network), kept[1])
-
-
-def test_weight_averaging_is_the_exponential_moving_average_of_the_steps(train, validation, monkeypatch):
-    steps, make = [], training.make_optimizer
-
-    def watched(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-        optimizer = make(network, recipe)
-        optimizer.register_step_post_hook(lambda *_: steps.append(weights(network)))
-        return optimizer
-
-    monkeypatch.setattr(training, "make_optimizer", watched)
-    one = template(weight_average=0.75).train(*train, validation)
-    wanted = steps[0]
-    for step in steps[1:]:
-        wanted = 0.75 * wanted + 0.25 * step
-    assert len(steps) == 12
-    assert torch.allclose(weights(one.network), wanted, atol=1e-6)
-
-
 def test_the_history_has_a_valid_row_an_epoch(train, validation):
     one = template(epochs=3, schedule="linear", lr=0.001).train(*train, validation)
     rows = [Epoch(**row) for row in one.history]
@@ -315,14 +292,12 @@ def test_the_learning_rate_peaks_at_lr_and_falling_schedules_end_at_zero(warmup)
         assert learning_rate_factor(1.0, recipe) == pytest.approx(end, abs=1e-9)
 
 
-def test_biases_learn_faster_and_decay_less_and_fixed_weights_are_left_out():
+def test_all_weights_that_are_not_fixed_learn_alike():
     network = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     network[0].weight.requires_grad_(False)
-    matrices, others = parameter_groups(network, Recipe(lr=0.1, weight_decay=0.01, bias_lr_factor=10))
-    assert (matrices["lr"], matrices["weight_decay"]) == pytest.approx((0.1, 0.01))
-    assert (others["lr"], others["weight_decay"]) == pytest.approx((1.0, 0.001))
-    assert [id(p) for p in matrices["params"]] == [id(network[2].weight)]
-    assert len(others["params"]) == 4
+    (group,) = parameter_groups(network, Recipe(lr=0.1, weight_decay=0.01))
+    assert (group["lr"], group["weight_decay"]) == (0.1, 0.01)
+    assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()} - {id(network[0].weight)}
 
 
 def test_a_network_may_have_parameter_groups_of_its_own():
@@ -348,7 +323,7 @@ def test_every_optimiser_lowers_the_loss(train, validation, recipe, kind):
 @pytest.mark.parametrize(
     "wrong",
     [{"epochs": 0}, {"batch_size": -1}, {"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -0.1}, {"schedule": "step"},
-     {"optimizer": "lion"}, {"warmup_fraction": 1.0}, {"label_smoothing": 1.0}, {"patience": 0}, {"weight_average": 1.0},
+     {"optimizer": "lion"}, {"warmup_fraction": 1.0}, {"label_smoothing": 1.0}, {"patience": 0},
      {"precision": "float16"}, {"image_size": 0}, {"scaling": "minmax"}, {"learning_rate": 0.1}],
     ids=lambda wrong: next(iter(wrong)),
 )  # fmt: skip

@@ -106,7 +106,8 @@ def _cell(cell: NotebookNode, tags: set[str]) -> NotebookNode:
         quiet, logging = "remove-input" in tags, "training-log" in tags  # a warning from a hidden cell means nothing to readers
         raws = [raw for raw in cell.outputs if logging or not (quiet and raw.output_type == "stream")]
         cell.outputs = [output for raw in raws if (output := _output(raw, logging))]
-    cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=_shown(cell, tags)))
+    shared = {"shared": cell.source} if "once" in tags else {}
+    cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=_shown(cell, tags), **shared))
     for name, bundle in cell.pop("attachments", {}).items():
         mime, data = next(iter(bundle.items()))
         cell.source = cell.source.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data.split())}")
@@ -189,20 +190,27 @@ def _first_line(text: str) -> str:
 def _layout(parts: Sequence[_Part]) -> list[tuple[_Part, NotebookNode]]:
     """All cells, each with the part whose names it uses, under chapter and model headings."""
     first = {part.meta.get("family"): part for part in reversed(parts) if part.model and not part.meta.get("missing")}
-    opened, placed = set(), []
+    opened, shown, placed = set(), set(), []
     for part in parts:
         family, cells = part.meta.get("family"), part.cells
         source = first.get(family, part)
         if part.model and family not in opened:
             opened.add(family)
             title = part.meta.get("chapter") or re.sub(r"^\d+_", "", str(family)).replace("_", " ").capitalize()
-            placed += [(source, cell) for cell in _opening(source) or [_heading(f"# {title}")]]
+            opening = _opening(source) or [_heading(f"# {title}")]
+            shown |= {(family, _shared(cell)) for cell in opening}
+            placed += [(source, cell) for cell in opening]
         if part.model:
             placed.append((part, _heading(f"## {part.meta.get('display_name') or part.model}")))
-            gone = _opening(part) if part is source else [cell for cell in cells if "once" in cell.metadata.tags]
-            cells = [cell for cell in cells if not any(cell is one for one in gone)]
+            cells = [cell for cell in cells if not _shared(cell) or (family, _shared(cell)) not in shown]
+            shown |= {(family, _shared(cell)) for cell in cells}
         placed += [(part, cell) for cell in cells]
     return placed
+
+
+def _shared(cell: NotebookNode) -> str | None:
+    """What a ``once`` cell said before its footnotes were renamed: the same in every notebook of a family."""
+    return cell.metadata.fmlib.get("shared")
 
 
 def _opening(part: _Part) -> list[NotebookNode]:

@@ -43,6 +43,15 @@ def test_each_family_is_introduced_once_and_each_model_has_a_heading():
     ]
 
 
+def test_what_models_of_a_family_share_is_told_where_it_is_first_needed():
+    kernels = text("Kernels.[^k]\n\n[^k]: A book.", "once", "model-b", "model-c")
+    models = [model(name, text("# Chapter", "once"), text(f"About {name}."), kernels) for name in ("a", "b", "c")]
+    merged = sources(merge(models))
+    assert [source.split(".")[0] for source in merged] == [
+        "# Chapter", "## A", "About a", "## B", "About b", "Kernels", "## C", "About c",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("tag", ["parameters", "injected-parameters", "remove-cell"])
 def test_cells_that_are_not_for_readers_are_left_out(tag):
     assert merge([notebook([code("secret = 1", printed("secret"), tags=(tag,))])]).cells == []
