@@ -1,0 +1,110 @@
+"""Convolutions on maps of a few pixels as matrix products: the same results, sooner on a CPU.
+
+Late layers of a network for large photographs see maps of 1 to 6 pixels here. A CPU's convolution kernels are made for larger
+ones, and on these some fall back to code that is ten times slower. The layers below have the weights and the outputs of the
+ones that they replace. On CUDA they are plain convolutions and matrix products.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class _SmallConv2d(nn.Module):
+    """A square convolution for square maps of ``size`` pixels, with the parameters of ``layer``.
+
+    ``pads``: how many pixels of padding come before and after; a layer with a dynamic "same" padding (timm's) has its own.
+    """
+
+    def __init__(self, layer: nn.Conv2d, size: int) -> None:
+        super().__init__()
+        self.weight, self.bias, self.groups, self.size = layer.weight, layer.bias, layer.groups, size
+        (self.kernel, _), (self.stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
+        same = type(layer) is not nn.Conv2d  # that leaves nothing over: ceil(size / stride) outputs
+        total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
+        self.pads = (total // 2, total - total // 2) if same else (padding, padding)
+
+    def convolve(self, batch: Tensor) -> Tensor:
+        return _convolve(batch, self.weight, self.bias, self.stride, self.pads)
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, kernel_size={self.kernel}, stride={self.stride}"
+
+
+class PointwiseConv2d(_SmallConv2d):
+    """A 1x1 convolution, as a linear layer over the channels of every pixel."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return F.linear(batch.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+
+
+class DepthwiseConv2d(_SmallConv2d):
+    """A depthwise convolution, in float32 always; in bfloat16 it is slower."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        with torch.autocast(batch.device.type, enabled=False):
+            if batch.is_cuda:
+                return self.convolve(batch.float())
+            return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, self.pads)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A depthwise convolution whose weights get their gradient from products of input and output pixels, where that is faster.
+
+    oneDNN 3 has a depthwise kernel for it only where the layer's kernel is 3x3 and the map is no smaller.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, batch: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pads: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(batch, weight, bias)
+        ctx.stride, ctx.pads = stride, pads
+        return _convolve(batch, weight, bias, stride, pads)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        batch, weight, bias = ctx.saved_tensors
+        kernel, size, outputs, (before, after) = weight.shape[-1], batch.shape[-1], gradient.shape[-1], ctx.pads
+        by_products = size * outputs <= 36 and not (kernel == 3 and size >= 3)
+        lopsided, wants = before != after, ctx.needs_input_grad
+        padded, padding = (F.pad(batch, (before, after) * 2), 0) if lopsided else (batch, before)
+        wanted = (wants[0], wants[1] and not by_products, wants[2])
+        to_batch, to_weight, to_bias = torch.ops.aten.convolution_backward(
+            gradient, padded, weight, None if bias is None else bias.shape, (ctx.stride,) * 2, (padding,) * 2, (1, 1), False,
+            (0, 0), len(weight), wanted,
+        )  # fmt: skip
+        if lopsided and to_batch is not None:
+            to_batch = to_batch[..., before : before + size, before : before + size]
+        if wants[1] and by_products:
+            pixels, errors = (one.flatten(2).permute(1, 2, 0).contiguous() for one in (batch, gradient))  # channels, pixels, n
+            products = torch.bmm(errors, pixels.transpose(1, 2)).flatten(1)
+            to_weight = (products @ _taps(size, outputs, kernel, ctx.stride, before)).view_as(weight)
+        return to_batch, to_weight, to_bias, None, None
+
+
+def _convolve(batch: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pads: tuple[int, int]) -> Tensor:
+    groups, (before, after) = batch.shape[1] // weight.shape[1], pads
+    if before != after:
+        batch, before = F.pad(batch, pads * 2), 0
+    return F.conv2d(batch, weight, bias, stride, before, groups=groups)
+
+
+@cache
+def _taps(size: int, outputs: int, kernel: int, stride: int, before: int) -> Tensor:
+    """Which tap of a kernel joins an output pixel with an input pixel: 0 or 1, float32 (outputs**2 * size**2, kernel**2)."""
+    tap = torch.arange(size) - torch.arange(outputs)[:, None] * stride + before
+    joins = F.one_hot(tap.clamp(0, kernel - 1), kernel) * ((tap >= 0) & (tap < kernel))[..., None]
+    return torch.einsum("pru,qsv->pqrsuv", joins.float(), joins.float()).reshape(-1, kernel**2)
+
+
+def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
+    """The layer for square maps of ``size`` pixels that is fastest on a CPU: ``layer`` itself, or one with its parameters."""
+    (kernel, _), (stride, _) = layer.kernel_size, layer.stride
+    if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
+        return DepthwiseConv2d(layer, size)
+    plain = type(layer) is nn.Conv2d and layer.groups == kernel == stride == 1 and layer.padding == (0, 0)
+    return PointwiseConv2d(layer, size) if plain else layer
