@@ -15,41 +15,35 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class _SmallConv2d(nn.Module):
-    """A square convolution for square maps of ``size`` pixels, with the parameters of ``layer``.
+class PointwiseConv2d(nn.Module):
+    """A 1x1 convolution with the parameters of ``layer``, as a linear layer over the channels of every pixel."""
 
-    ``pads``: how many pixels of padding come before and after; a layer with a dynamic "same" padding (timm's) has its own.
-    """
-
-    def __init__(self, layer: nn.Conv2d, size: int) -> None:
+    def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
-        self.weight, self.bias, self.groups, self.size = layer.weight, layer.bias, layer.groups, size
-        (self.kernel, _), (self.stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
-        same = type(layer) is not nn.Conv2d  # that leaves nothing over: ceil(size / stride) outputs
-        total = max((-(-size // self.stride) - 1) * self.stride + self.kernel - size, 0)
-        self.pads = (total // 2, total - total // 2) if same else (padding, padding)
-
-    def convolve(self, batch: Tensor) -> Tensor:
-        return _convolve(batch, self.weight, self.bias, self.stride, self.pads)
-
-    def extra_repr(self) -> str:
-        return f"{self.weight.shape[1] * self.groups}, {self.weight.shape[0]}, kernel_size={self.kernel}, stride={self.stride}"
-
-
-class PointwiseConv2d(_SmallConv2d):
-    """A 1x1 convolution, as a linear layer over the channels of every pixel."""
+        self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, batch: Tensor) -> Tensor:
         return F.linear(batch.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-class DepthwiseConv2d(_SmallConv2d):
-    """A depthwise convolution, in float32 always; in bfloat16 it is slower."""
+class DepthwiseConv2d(nn.Module):
+    """A depthwise convolution with the parameters of ``layer``, for square maps of ``size`` pixels.
+
+    On a CPU it is computed in float32 always, since bfloat16 makes it slower.
+    """
+
+    def __init__(self, layer: nn.Conv2d, size: int) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        (kernel, _), (self.stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
+        total = max((-(-size // self.stride) - 1) * self.stride + kernel - size, 0)
+        same = type(layer) is not nn.Conv2d  # timm's, which pads by what ceil(size / stride) outputs need
+        self.pads = (total // 2, total - total // 2) if same else (padding, padding)
 
     def forward(self, batch: Tensor) -> Tensor:
+        if batch.is_cuda:
+            return _convolve(batch, self.weight, self.bias, self.stride, self.pads)
         with torch.autocast(batch.device.type, enabled=False):
-            if batch.is_cuda:
-                return self.convolve(batch.float())
             return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, self.pads)
 
 
@@ -87,10 +81,10 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _convolve(batch: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pads: tuple[int, int]) -> Tensor:
-    groups, (before, after) = batch.shape[1] // weight.shape[1], pads
+    before, after = pads
     if before != after:
         batch, before = F.pad(batch, pads * 2), 0
-    return F.conv2d(batch, weight, bias, stride, before, groups=groups)
+    return F.conv2d(batch, weight, bias, stride, before, groups=len(weight))
 
 
 @cache
@@ -107,4 +101,4 @@ def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         return DepthwiseConv2d(layer, size)
     plain = type(layer) is nn.Conv2d and layer.groups == kernel == stride == 1 and layer.padding == (0, 0)
-    return PointwiseConv2d(layer, size) if plain else layer
+    return PointwiseConv2d(layer) if plain else layer
