@@ -82,7 +82,7 @@ from fmlib.report import show_figure, show_table
 # %% [markdown] tags=["model-efficientnet_lite0"]
 # EfficientNet scales depth, width and image size together, starting from a small network found by search.[^efficientnet]
 # The Lite variant drops what small processors do badly: the side branches that weigh channels, and the swish activation,
-# for which a ReLU cut off at 6 stands in. It has 4.7 million weights. On images as small as these its late maps are a few pixels
+# for which a ReLU cut off at 6 stands in. It has 4.7 million weights. On images this small its late maps are a few pixels
 # wide, for which a processor's convolution routines are not made; its convolutions over channels, and the gradients of
 # those over space, are computed as plain matrix products instead, with the same outcome in less time.
 #
