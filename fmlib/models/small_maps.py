@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from timm.layers import Conv2dSame, pad_same
 from torch import Tensor, nn
 
 
@@ -27,24 +28,21 @@ class PointwiseConv2d(nn.Module):
 
 
 class DepthwiseConv2d(nn.Module):
-    """A depthwise convolution with the parameters of ``layer``, for square maps of ``size`` pixels.
+    """A depthwise convolution with the parameters of ``layer``; on a CPU in float32 always, since bfloat16 makes it slower."""
 
-    On a CPU it is computed in float32 always, since bfloat16 makes it slower.
-    """
-
-    def __init__(self, layer: nn.Conv2d, size: int) -> None:
+    def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = layer.weight, layer.bias
-        (kernel, _), (self.stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
-        total = max((-(-size // self.stride) - 1) * self.stride + kernel - size, 0)
-        same = type(layer) is not nn.Conv2d  # timm's, which pads by what ceil(size / stride) outputs need
-        self.pads = (total // 2, total - total // 2) if same else (padding, padding)
+        self.kernel_size, self.stride, self.padding = layer.kernel_size, layer.stride, layer.padding
+        self.pads_itself = isinstance(layer, Conv2dSame)
 
     def forward(self, batch: Tensor) -> Tensor:
+        if self.pads_itself:
+            batch = pad_same(batch, self.kernel_size, self.stride)
         if batch.is_cuda:
-            return _convolve(batch, self.weight, self.bias, self.stride, self.pads)
+            return F.conv2d(batch, self.weight, self.bias, self.stride, self.padding, groups=len(self.weight))
         with torch.autocast(batch.device.type, enabled=False):
-            return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, self.pads)
+            return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, self.padding)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -54,51 +52,41 @@ class _Depthwise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, batch: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pads: tuple[int, int]) -> Tensor:
+    def forward(
+        ctx: Any, batch: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, int], padding: tuple[int, int]
+    ) -> Tensor:
         ctx.save_for_backward(batch, weight, bias)
-        ctx.stride, ctx.pads = stride, pads
-        return _convolve(batch, weight, bias, stride, pads)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(batch, weight, bias, stride, padding, groups=len(weight))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         batch, weight, bias = ctx.saved_tensors
-        kernel, size, outputs, (before, after) = weight.shape[-1], batch.shape[-1], gradient.shape[-1], ctx.pads
+        kernel, size, outputs = weight.shape[-1], batch.shape[-1], gradient.shape[-1]
         by_products = size * outputs <= 36 and not (kernel == 3 and size >= 3)
-        lopsided, wants = before != after, ctx.needs_input_grad
-        padded, padding = (F.pad(batch, (before, after) * 2), 0) if lopsided else (batch, before)
-        wanted = (wants[0], wants[1] and not by_products, wants[2])
+        wants_batch, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         to_batch, to_weight, to_bias = torch.ops.aten.convolution_backward(
-            gradient, padded, weight, None if bias is None else bias.shape, (ctx.stride,) * 2, (padding,) * 2, (1, 1), False,
-            (0, 0), len(weight), wanted,
+            gradient, batch, weight, None if bias is None else bias.shape, ctx.stride, ctx.padding, (1, 1), False, (0, 0),
+            len(weight), (wants_batch, wants_weight and not by_products, wants_bias),
         )  # fmt: skip
-        if lopsided and to_batch is not None:
-            to_batch = to_batch[..., before : before + size, before : before + size]
-        if wants[1] and by_products:
+        if wants_weight and by_products:
             pixels, errors = (one.flatten(2).permute(1, 2, 0).contiguous() for one in (batch, gradient))  # channels, pixels, n
             products = torch.bmm(errors, pixels.transpose(1, 2)).flatten(1)
-            to_weight = (products @ _taps(size, outputs, kernel, ctx.stride, before)).view_as(weight)
+            to_weight = (products @ _taps(size, outputs, kernel, ctx.stride[0], ctx.padding[0])).view_as(weight)
         return to_batch, to_weight, to_bias, None, None
 
 
-def _convolve(batch: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pads: tuple[int, int]) -> Tensor:
-    before, after = pads
-    if before != after:
-        batch, before = F.pad(batch, pads * 2), 0
-    return F.conv2d(batch, weight, bias, stride, before, groups=len(weight))
-
-
 @cache
-def _taps(size: int, outputs: int, kernel: int, stride: int, before: int) -> Tensor:
+def _taps(size: int, outputs: int, kernel: int, stride: int, padding: int) -> Tensor:
     """Which tap of a kernel joins an output pixel with an input pixel: 0 or 1, float32 (outputs**2 * size**2, kernel**2)."""
-    tap = torch.arange(size) - torch.arange(outputs)[:, None] * stride + before
+    tap = torch.arange(size) - torch.arange(outputs)[:, None] * stride + padding
     joins = F.one_hot(tap.clamp(0, kernel - 1), kernel) * ((tap >= 0) & (tap < kernel))[..., None]
     return torch.einsum("pru,qsv->pqrsuv", joins.float(), joins.float()).reshape(-1, kernel**2)
 
 
-def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
-    """The layer for square maps of ``size`` pixels that is fastest on a CPU: ``layer`` itself, or one with its parameters."""
-    (kernel, _), (stride, _) = layer.kernel_size, layer.stride
+def small_version(layer: nn.Conv2d) -> nn.Module:
+    """The layer that is fastest on small square maps on a CPU: ``layer`` itself, or one with its parameters."""
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
-        return DepthwiseConv2d(layer, size)
-    plain = type(layer) is nn.Conv2d and layer.groups == kernel == stride == 1 and layer.padding == (0, 0)
-    return PointwiseConv2d(layer) if plain else layer
+        return DepthwiseConv2d(layer)
+    pointwise = (layer.groups, layer.kernel_size, layer.stride, layer.padding) == (1, (1, 1), (1, 1), (0, 0))
+    return PointwiseConv2d(layer) if pointwise else layer

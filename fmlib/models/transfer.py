@@ -10,28 +10,23 @@ import hashlib
 import importlib.util
 import logging
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
+import timm
 import torch
 import torch.nn.functional as F
 import torchvision.models as tv
 from pydantic import Field, NonNegativeInt
 from torch import Tensor, nn
-from tqdm import TqdmWarning
 
 from fmlib.data import NUM_CLASSES, download_timeout
 from fmlib.models.neural import NetworkSpec, TorchClassifier
 from fmlib.models.small_maps import small_version
 from fmlib.training import Recipe
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TqdmWarning)  # timm's dependencies look for widgets that nothing here uses
-    import timm
 
 LOG = logging.getLogger(__name__)
 Architecture = Literal["vgg16", "resnet34", "mobilenet_v3_small", "efficientnet_lite0"]
@@ -210,21 +205,17 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def _fit_to(self, example: Tensor) -> int:
         """Make convolutions fit for maps as small as the example's; returns the number of features."""
-        sizes: dict[nn.Module, int] = {}
-
-        def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
-            sizes[layer] = inputs[0].shape[-1]
-            if type(layer) is nn.Conv2d and max(layer.padding) > 0:
-                drop_idle_taps(layer, sizes[layer])
-
-        hooks = [layer.register_forward_pre_hook(fit) for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, inputs: drop_idle_taps(layer, inputs[0].shape[-1]))
+            for layer in self.modules() if type(layer) is nn.Conv2d and max(layer.padding) > 0
+        ]  # fmt: skip
         width = self.eval().features(example).shape[1]
         for hook in hooks:
             hook.remove()
         for parent in list(self.modules()):
-            for name, layer in list(parent.named_children()):
-                if layer in sizes:
-                    setattr(parent, name, small_version(layer, sizes[layer]))
+            for name, layer in parent.named_children():
+                if isinstance(layer, nn.Conv2d):
+                    setattr(parent, name, small_version(layer))
         return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
