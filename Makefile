@@ -35,10 +35,10 @@ lab: setup ## open the notebooks in JupyterLab
 	"$(BIN)/jupyter-lab" --LabApp.default_url=/lab/tree/notebooks
 
 bench: setup ## time the study's training loop and ours, and how each model's cost grows with images
-	"$(BIN)/python" -m fmlib bench
+	"$(BIN)/python" -u -m benchmarks.bench
 
 speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)
-	"$(BIN)/python" -m fmlib speedrun
+	"$(BIN)/python" -u -m benchmarks.speedrun
 
 search: setup ## repeat the searches for hyperparameters, on validation images
 	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))

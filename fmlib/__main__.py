@@ -52,20 +52,6 @@ def publish(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def bench(arguments: argparse.Namespace) -> int:
-    from fmlib.bench import run_bench
-
-    run_bench(arguments.models)
-    return 0
-
-
-def speedrun(arguments: argparse.Namespace) -> int:
-    from fmlib.bench import run_speedrun
-
-    run_speedrun(arguments.profile)
-    return 0
-
-
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m fmlib", description="Compare image classifiers on FashionMNIST.")
@@ -83,12 +69,6 @@ def parser() -> argparse.ArgumentParser:
     command = commands.add_parser("publish", help="copy a finished report into docs/ and refresh the README")
     command.add_argument("--profile", help="cpu or gpu; default as for report")
     command.set_defaults(run=publish)
-    command = commands.add_parser("bench", help="time the study's training loop and ours, and how costs grow")
-    command.add_argument("models", nargs="*", help="whose growth to measure; default: all but the transfer models")
-    command.set_defaults(run=bench)
-    command = commands.add_parser("speedrun", help="train a profile's models with all its seeds, print the distribution")
-    command.add_argument("--profile", default="speedrun")
-    command.set_defaults(run=speedrun)
     return top
 
 

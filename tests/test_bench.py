@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from fmlib import bench
+from benchmarks import bench, speedrun
 from fmlib.profiles import Profile, load_profile
 
 TINY = {"recipe": {"epochs": 2, "batch_size": 100}}
@@ -38,7 +38,8 @@ def numbers(line: str, before: str) -> list[float]:
 def profile(monkeypatch: pytest.MonkeyPatch) -> Profile:
     """Takes the place of every profile."""
     profile = load_profile("smoke").model_copy(update={"models": {"mlp": TINY, "cnn": TINY}, "seeds": (1, 2)})
-    monkeypatch.setattr(bench, "load_profile", lambda name: profile)
+    for module in (bench, speedrun):
+        monkeypatch.setattr(module, "load_profile", lambda name: profile)
     return profile
 
 
@@ -106,7 +107,7 @@ def test_the_benchmark_tells_loops_training_and_the_growth_of_every_model_but_th
 
 def test_the_speedrun_trains_every_seed_and_prints_the_distribution(profile):
     lines = []
-    table = bench.run_speedrun("any", lines.append)
+    table = speedrun.run_speedrun("any", lines.append)
     assert sorted(zip(table["model"], table["seed"], strict=True)) == [("cnn", 1), ("cnn", 2), ("mlp", 1), ("mlp", 2)]
     assert isinstance(table, pd.DataFrame) and table["accuracy"].between(0, 1).all() and (table["train_seconds"] > 0).all()
     summary = next(line for line in lines if line.startswith("cnn: "))

@@ -1,10 +1,12 @@
 """Time the original study's training loop and ours, and how each model's cost grows with the number of images.
 
 Everything that is compared is timed in one run, on the training images; ratios travel between machines, seconds do not.
+``python -m benchmarks.bench`` prints all of it; with names of models, it is their growth that is measured.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +24,7 @@ from fmlib.data import DatasetName, ImageData, TransformedDataset, load_base, lo
 from fmlib.measure import describe_machine, measure
 from fmlib.models.neural import TorchClassifier
 from fmlib.models.registry import build, entry
-from fmlib.profiles import jobs, load_profile
+from fmlib.profiles import load_profile
 from fmlib.training import default_device
 
 SIZES = (10_000, 20_000, 40_000, 60_000)
@@ -139,20 +141,5 @@ def run_bench(models: Iterable[str] = (), say: Callable[[str], None] = print) ->
     growth(everything, chosen, say=say)
 
 
-def run_speedrun(profile: str = "speedrun", say: Callable[[str], None] = print) -> pd.DataFrame:
-    """Train the profile's models with each of its seeds; print accuracy on the test images and training seconds of every run,
-    then mean and standard deviation over seeds. Returns a row a run."""
-    settings, rows = load_profile(profile), []
-    data = load_data(settings.dataset, settings.validation_fraction)
-    say(f"on {describe_machine(default_device())['device_name']}")
-    for job in jobs(settings):
-        classifier = build(job.model, job.parameters, job.seed).fit(*data.train, data.validation)
-        accuracy = float((classifier.predict(data.test_images) == data.test_labels).mean())
-        rows.append({"model": job.model, "seed": job.seed, "accuracy": accuracy, "train_seconds": classifier.train_seconds_})
-        say(f"{job.model}, seed {job.seed}: {accuracy:.4f} in {classifier.train_seconds_:.2f} s of training")
-    table = pd.DataFrame(rows)
-    for model, runs in table.groupby("model"):
-        say(f"{model}: accuracy {runs['accuracy'].mean():.4f} ± {runs['accuracy'].std():.4f} over {len(runs)} seeds, "
-            f"training {runs['train_seconds'].mean():.2f} ± {runs['train_seconds'].std():.2f} s "
-            f"(the first run also warms the device up: {runs['train_seconds'].iloc[0]:.2f} s)")
-    return table
+if __name__ == "__main__":
+    run_bench(sys.argv[1:])
