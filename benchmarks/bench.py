@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -100,13 +102,24 @@ def growth(
     exponents = {}
     for model in models:
         parameters = _with_epochs(load_profile("cpu").models[model], 1)
-        measured = [measure(build(model, parameters), _first(data, size)) for size in sizes]
-        seconds = [one.train_seconds for one in measured]
-        exponents[model] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
-        told = ", ".join(f"{size:,} images {one.train_seconds:.1f} s and {one.memory.over_baseline_mb:.0f} MB"
-                         for size, one in zip(sizes, measured, strict=True))
+        costs = [fit_alone(model, parameters, _first(data, size)) for size in sizes]
+        exponents[model] = float(np.polyfit(np.log(sizes), np.log([seconds for seconds, _ in costs]), 1)[0])
+        told = ", ".join(f"{size:,} images {seconds:.1f} s and {memory:.0f} MB"
+                         for size, (seconds, memory) in zip(sizes, costs, strict=True))
         say(f"{model}: {told}; time grows with the power {exponents[model]:.2f}")
     return exponents
+
+
+def fit_alone(model: str, parameters: Mapping[str, Any], data: ImageData) -> tuple[float, float]:
+    """Seconds of training and MiB over the baseline of one fit in a process of its own, whose memory no other fit has used."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(_fit, model, parameters, data).result()
+
+
+def _fit(model: str, parameters: Mapping[str, Any], data: ImageData) -> tuple[float, float]:
+    measure(build(model, parameters), _first(data, 500))  # starts threads and loads what is loaded late
+    measured = measure(build(model, parameters), data)
+    return measured.train_seconds, measured.memory.over_baseline_mb
 
 
 def _first(data: ImageData, size: int) -> ImageData:

@@ -20,6 +20,7 @@ from fmlib.models.base import Classifier
 from fmlib.models.neural import TorchClassifier
 from fmlib.models.transfer import TransferClassifier, grad_cam
 from fmlib.results import Result
+from fmlib.training import default_device, has_bfloat16
 
 LAYER_NAMES = {
     nn.Linear: "dense", nn.Conv2d: "convolution", nn.BatchNorm1d: "batch normalisation", nn.BatchNorm2d: "batch normalisation",
@@ -54,6 +55,8 @@ def parameter_table(classifier: Classifier) -> pd.DataFrame:
         if probe and getattr(classifier, "weights_", {}).get("source") != "none":
             values |= _flat({"probe": probe.model_dump(exclude_defaults=True)})
         values |= _flat(getattr(classifier, "recipe_", classifier.recipe).model_dump())
+        if values["precision"] == "bfloat16" and not has_bfloat16(getattr(classifier, "device_", default_device())):
+            values["precision"] = "float32, as there is no bfloat16 here"
     else:
         values = _flat(TypeAdapter(type(classifier)).dump_python(classifier))
     rows = [(key.removeprefix("augmentation.").replace("_", " "), _text(value)) for key, value in values.items()]
@@ -90,11 +93,12 @@ def class_report(result: Result) -> pd.DataFrame:
 
 def training_sentence(result: Result) -> str:
     """How long the fit took and what memory it needed, in words."""
-    vram = "" if result.peak_vram_mb is None else f" and {result.peak_vram_mb:,.0f} MB of GPU memory"
+    vram = "" if result.peak_vram_mb is None else f" and {result.peak_vram_mb:,.0f} MiB of GPU memory"
     wall = result.fit_wall_seconds
-    rest = f"; with validation and calibration the whole fit took {wall:.1f} s" if wall > result.train_seconds * 1.02 else ""
+    rest = f"; with all that is no training step, such as validation, the whole fit took {wall:.1f} s"
+    rest = rest if wall > result.train_seconds * 1.02 else ""
     return (f"Training took {result.train_seconds:.1f} s on {result.environment.machine_id}{rest}. It needed "
-            f"{result.memory_mb:,.0f} MB of memory beyond what the process held before{vram}.")
+            f"{result.memory_mb:,.0f} MiB of memory beyond what the process held before{vram}.")
 
 
 def test_sentence(result: Result) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fmlib.data import PROJECT_ROOT, ImageData, Images, Labels
 from fmlib.models.base import Classifier
-from fmlib.training import Stopwatch, default_device
+from fmlib.training import Stopwatch, default_device, has_bfloat16
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
@@ -136,7 +136,7 @@ def measure(classifier: Classifier, data: ImageData) -> Measurement:
 
 
 def processor_name() -> str:
-    """The processor's marketing name, as well as the system tells it."""
+    """The processor's marketing name, as well as the system tells it; virtual machines of unlike processors share one."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
@@ -145,13 +145,21 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def vector_units() -> str:
+    """What torch computes with on this processor, which decides how fast networks are: ``AVX512 and bfloat16``, ``AVX2``."""
+    capability = torch.backends.cpu.get_cpu_capability()
+    units = ["" if capability == "DEFAULT" else capability, "bfloat16" if has_bfloat16(torch.device("cpu")) else ""]
+    return " and ".join(filter(None, units))
+
+
 def describe_machine(device: torch.device) -> dict[str, object]:
     """The fields of ``results.Environment``: device, processor, cores this process may use, memory, versions."""
     affinity = getattr(psutil.Process(), "cpu_affinity", None)
+    processor = " with ".join(filter(None, (processor_name(), vector_units())))
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name(),
-        "processor": processor_name(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "processor": processor,
         "cores": len(affinity()) if affinity else psutil.cpu_count() or 1,
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "platform": platform.platform(terse=True),

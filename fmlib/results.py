@@ -76,7 +76,7 @@ class Environment(Strict):
 
     @property
     def machine_id(self) -> str:
-        """Device, processor and cores in words, for example ``AMD EPYC, 2 cores``."""
+        """Device, processor and cores in words, for example ``AMD EPYC with AVX2, 2 cores``."""
         cpu = f"{self.processor}, {self.cores} core{'s' if self.cores != 1 else ''}"
         return cpu if self.device == "cpu" else f"{self.device_name} ({cpu})"
 
@@ -195,6 +195,14 @@ def scores(proba: NDArray[np.float32], labels: NDArray[np.int64], class_names: S
     }
 
 
+def _half(proba: NDArray[np.float32]) -> NDArray[np.float16]:
+    """The probabilities (n, classes) in half precision, predicting the same classes where rounding made two of them equal."""
+    half, images, predicted = proba.astype(np.float16), np.arange(len(proba)), proba.argmax(1)
+    changed = half.argmax(1) != predicted
+    half[images[changed], predicted[changed]] = np.nextafter(half[changed].max(1), np.float16(1))
+    return half
+
+
 def make_record(model: str, classifier: Classifier, data: ImageData, measured: Measurement, **job: Any) -> Record:
     """The record of a measured classifier; ``job`` gives profile, seed, parameters and what else the schema wants."""
     memory, commit, dirty = measured.memory, *git_state()
@@ -212,7 +220,7 @@ def make_record(model: str, classifier: Classifier, data: ImageData, measured: M
         environment=describe_machine(default_device()), data_sha256=data.data_sha256, split_sha256=data.split_sha256,
         git_commit=commit, git_dirty=dirty, **job,
     )  # fmt: skip
-    half = [proba.astype(np.float16) for proba in (measured.proba, measured.validation_proba)]
+    half = [_half(proba) for proba in (measured.proba, measured.validation_proba)]
     return Record(result, Predictions(half[0], data.test_labels, half[1], data.validation_labels))
 
 

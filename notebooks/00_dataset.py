@@ -14,8 +14,8 @@
 # # The data
 #
 # FashionMNIST[^fashion] is a set of 70,000 small grey photographs of clothing from a shop's catalogue, made to replace the
-# handwritten digits of MNIST by something harder: the same 28 × 28 pixels, the same ten balanced classes, the same 60,000
-# images to learn from and 10,000 to be tested on. A program that guesses is right once in ten.
+# handwritten digits of MNIST by something harder: the same 28 × 28 pixels, again ten classes, here of equal size, the same
+# 60,000 images to learn from and 10,000 to be tested on. A program that guesses is right once in ten.
 #
 # [^fashion]: H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for benchmarking machine learning
 #     algorithms*, 2017, [arXiv:1708.07747](https://arxiv.org/abs/1708.07747).
@@ -42,7 +42,8 @@ display(Markdown(
     f"{len(data.train_labels):,} images to train on, {len(data.validation_labels):,} to validate on and "
     f"{len(data.test_labels):,} to test on. The validation images are a random, class-balanced "
     f"{validation_fraction:.0%} of the training images, the same ones for every model. Every choice, from a learning rate "
-    "to the epoch at which training stops, is made on them; the test images are looked at once a model, at the very end."
+    "to the number of epochs, is made on them; in a run, the test images are looked at once a model, at the very end. Earlier "
+    "versions of this report scored them too, but no setting was chosen by that."
 ))
 
 # %% [markdown]
@@ -78,7 +79,7 @@ show_figure(plots.class_balance(counts, data.class_names), "Images of each class
 # ## What a class looks like on average
 #
 # The mean image of a class shows how much its members have in common. Trousers and boots are sharp: most of them fill the
-# same pixels. Bags are a blur with one common edge; the mean shirt could be a mean coat.
+# same pixels. Bags are a blur with one common edge.
 
 # %% tags=["remove-input"]
 show_figure(
@@ -92,7 +93,7 @@ show_figure(
 # A network that sees each training image again and again learns it by heart. Showing it a slightly different image each
 # time (mirrored, shifted by a pixel or two, with a patch hidden) keeps the label and spoils the memory. The transforms
 # work on whole batches of raw bytes, on the processor or the GPU where the images lie, and draw from one seeded generator.
-# Validation and test images are never augmented: they are normalised, and that is all.
+# Validation and test images are never changed at random: they are resized where a network wants it, and normalised.
 
 # %% tags=["key-code"]
 augmentation = Augmentation(flip=True, crop_padding=2, erase_size=8)

@@ -13,8 +13,8 @@
 # %% [markdown] tags=["once"]
 # # Classical models
 #
-# Four methods that need no network. They see an image as a list of 784 numbers, with no notion that two of them are
-# neighbours, and still set the bar that a network must clear: they train in seconds to a few minutes on a laptop.
+# Methods that need no network. But for one, which is given histograms of edges, they see an image as a list of 784 numbers,
+# with no notion that two of them are neighbours, and still set the bar that a network must clear.
 #
 # Each is fitted on the same training images as the networks, so that the comparison is of methods and not of data. Where a
 # method has settings, they were chosen on the validation images. Trees do not care how pixels are scaled; the support-vector
@@ -42,9 +42,9 @@ from fmlib.report import show_figure, show_table
 # %% [markdown] tags=["model-decision_tree"]
 # A decision tree asks one pixel at a time whether it is brighter than a threshold, and goes left or right. It is grown
 # greedily: at each node, of all pixels and thresholds, it takes the question that leaves the two sides purest. With $p_c$
-# the share of class $c$ among the images at a node, impurity is the entropy
+# the share of class $c$ among the images at a node, impurity is Gini's or the entropy,
 #
-# $$ H = -\sum_c p_c \log_2 p_c , $$
+# $$ H = 1 - \sum_c p_c^2 \qquad \text{or} \qquad H = -\sum_c p_c \log_2 p_c , $$
 #
 # and a split of $n$ images into $n_L$ and $n_R$ gains $H - \tfrac{n_L}{n} H_L - \tfrac{n_R}{n} H_R$. Left alone, a tree
 # grows until every leaf is pure and it has learnt its training images by heart; a limit on its depth and a least number of
@@ -75,8 +75,9 @@ from fmlib.report import show_figure, show_table
 # $$ k(x, x') = \exp\left(-\gamma \lVert x - x' \rVert^2\right) . $$
 #
 # Its decision function $f(x) = \sum_i \alpha_i y_i k(x_i, x) + b$ rests on the training images near the boundary alone, the
-# support vectors. The price of a margin violation, $C$, and the width of the kernel, $\gamma$, decide how closely the
-# boundary follows them.[^svm] For ten classes there are 45 such machines, one a pair, and they vote.
+# support vectors. The price of a margin violation, $C$, and the width of the kernel, $\gamma$, decide how closely the boundary
+# follows them;[^svm] the settings give $\gamma$ in multiples of one over the number of features times their variance. For ten
+# classes there are 45 such machines, one a pair, and they vote.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which makes this the one model
 # here that would not do for ten times the data. What keeps it to seconds is that the features are first projected on
@@ -104,8 +105,8 @@ from fmlib.report import show_figure, show_table
 #    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda} - \frac{G^2}{H + \lambda} \right] , $$
 #
 # where $G$ and $H$ are the sums on a side. For ten classes every round grows ten trees. Each of them is weak and
-# counts for a fraction, the learning rate; together they are the strongest of the models on plain pixels, with one caution:
-# they can be grown for ever, and each round costs as much as the one before.
+# counts for a fraction, the learning rate; together they make a strong model, with one caution: they can be grown for
+# ever, and each round costs as much as the one before.
 #
 # Pixels are binned into histograms once, so that a split is found by looking at bins and not at images, and every tree sees a
 # random part of images and pixels, which is quicker and generalises better.

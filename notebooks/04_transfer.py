@@ -30,7 +30,9 @@
 # *fine-tuned*, layers near the input more slowly than those near the head, since edges are edges everywhere.
 #
 # Where the ImageNet weights of an architecture cannot be had, the same network is trained from scratch, and its name says so
-# wherever it appears. It then says what the architecture can do in the time, and nothing about transfer learning.
+# wherever it appears. It then says what the architecture can do in the time, and nothing about transfer learning. How many
+# epochs there are, and at which image size, is set by the time that a profile allows and not by what a network could use: a
+# score here says what fits into that time.
 
 # %% tags=["parameters"]
 model: str = "efficientnet_lite0"  # "efficientnet_lite0", "mobilenet_v3_small", "resnet34" or "vgg16"
@@ -80,11 +82,11 @@ from fmlib.report import show_figure, show_table
 # [^mobilenet]: A. Howard et al., *Searching for MobileNetV3*, 2019, [arXiv:1905.02244](https://arxiv.org/abs/1905.02244).
 
 # %% [markdown] tags=["model-efficientnet_lite0"]
-# EfficientNet scales depth, width and image size together, starting from a small network found by search.[^efficientnet]
-# The Lite variant drops what small processors do badly: the side branches that weigh channels, and the swish activation,
-# for which a ReLU cut off at 6 stands in. It has 4.7 million weights. On images this small its late maps are a few pixels
-# wide, for which a processor's convolution routines are not made; its convolutions over channels, and the gradients of
-# those over space, are computed as plain matrix products instead, with the same outcome in less time.
+# EfficientNet scales depth, width and image size together, starting from a small network found by search.[^efficientnet] The
+# Lite variant drops what small processors do badly: the side branches that weigh channels, and the swish activation, for which
+# a ReLU cut off at 6 stands in. It has 4.7 million weights with its head of a thousand classes. On images this small its late
+# maps are a few pixels wide, for which a processor's convolution routines are not made; its convolutions over channels, and the
+# gradients of those over space, are computed as plain matrix products instead, with the same outcome in less time.
 #
 # [^efficientnet]: M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional neural networks*, 2019,
 #     [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
@@ -156,9 +158,10 @@ show_figure(
 # ## Where it looks
 
 # %% [markdown] tags=["once"]
-# Grad-CAM asks which places of the image the score of the predicted class hangs on: it weighs the channels of a late layer
-# by the gradient of that score.[^gradcam] A network that looks at collars and sleeves can be trusted further than one that
-# looks at the background.
+# Grad-CAM asks which places of the image the score of the predicted class depends on: it weighs the channels of a layer, here
+# the last whose map is at least 4 pixels wide, by the gradient of that score.[^gradcam] On small images that is a layer in the
+# network's middle and a coarse map, which tells roughly where a network looks and not why: heat beside a garment may be
+# its outline's.
 #
 # [^gradcam]: R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
 #     [arXiv:1610.02391](https://arxiv.org/abs/1610.02391).
@@ -167,6 +170,6 @@ show_figure(
 gallery, wrong = describe.grad_cam_gallery(classifier, data.test_images[:500], data.test_labels[:500], data.class_names)
 show_figure(
     gallery,
-    f"{result.display_name}: where the prediction hangs on, for test images classified rightly and (the last {wrong}) wrongly; "
-    "the prediction above, the truth in brackets.", "grad-cam",
+    f"{result.display_name}: what the prediction depends on, for test images classified rightly and (the last {wrong}) "
+    "wrongly; the prediction above, the truth in brackets.", "grad-cam",
 )

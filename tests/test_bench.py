@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -80,16 +80,25 @@ def test_the_whole_training_is_compared_with_the_studys_fifteen_epochs(small, pr
 def test_growth_finds_the_power_of_the_number_of_images(sample, profile, monkeypatch, power):
     fitted = []
 
-    def measured(classifier, data):
-        fitted.append((classifier.recipe.epochs, len(data.train_labels)))
+    def fit_alone(model, parameters, data):
+        fitted.append((parameters["recipe"]["epochs"], len(data.train_labels)))
         assert len(data.train_images) == len(data.train_labels)
-        return SimpleNamespace(train_seconds=len(data.train_labels) ** power, memory=SimpleNamespace(over_baseline_mb=7))
+        return len(data.train_labels) ** power, 7.0
 
-    monkeypatch.setattr(bench, "measure", measured)
+    monkeypatch.setattr(bench, "fit_alone", fit_alone)
     lines = []
     assert bench.growth(sample, ["mlp"], (100, 400, 1600), lines.append) == pytest.approx({"mlp": power})
     assert fitted == [(1, 100), (1, 400), (1, 1600)]
     assert f"the power {power}.00" in lines[0] and lines[0].count("7 MB") == 3
+
+
+def test_a_fit_in_a_process_of_its_own_needs_the_memory_that_its_images_need(sample):
+    many = replace(
+        sample, train_images=np.tile(sample.train_images, (20, 1, 1)), train_labels=np.tile(sample.train_labels, 20)
+    )
+    (_, little), (seconds, much) = (bench.fit_alone("decision_tree", {"max_depth": 3}, data) for data in (sample, many))
+    assert seconds > 0
+    assert much - little > 0.9 * 4 * many.train_images.nbytes / 2**20  # its features alone are float32
 
 
 def test_the_benchmark_tells_loops_training_and_the_growth_of_every_model_but_the_transfer_models(sample, monkeypatch):

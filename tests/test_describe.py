@@ -31,6 +31,13 @@ def test_settings_include_defaults_and_read_like_words():
     assert settings_of(build("decision_tree", {"max_depth": 3}))["max depth"] == "3"
 
 
+@pytest.mark.parametrize(("capable", "shown"), [(True, "bfloat16"), (False, "float32, as there is no bfloat16 here")])
+def test_the_precision_shown_is_the_one_computed_in(monkeypatch, capable, shown):
+    monkeypatch.setattr(describe, "has_bfloat16", lambda _device: capable)
+    assert settings_of(build("mlp", {"recipe": {"precision": "bfloat16"}}))["precision"] == shown
+    assert settings_of(build("mlp"))["precision"] == "float32"
+
+
 @pytest.mark.parametrize(
     ("model", "parameters"),
     [("mlp", {"hidden_sizes": [6]}), ("cnn", {"widths": [4]}), ("study_cnn", {}),
@@ -65,10 +72,10 @@ def test_the_class_report_has_a_row_a_class_and_their_mean():
 @pytest.mark.parametrize(
     ("fields", "says", "does_not_say"),
     [
-        ({"train_seconds": 10.0, "fit_wall_seconds": 12.0}, ["10.0 s", "Test CPU, 2 cores", "whole fit took 12.0 s", "300 MB"],
+        ({"train_seconds": 10.0, "fit_wall_seconds": 12.0}, ["10.0 s", "Test CPU, 2 cores", "whole fit took 12.0 s", "300 MiB"],
          "GPU"),
         ({"train_seconds": 10.0, "fit_wall_seconds": 10.1}, ["10.0 s"], "whole fit"),
-        ({"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE}, ["2,048 MB of GPU memory", "Test GPU"], "None"),
+        ({"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE}, ["2,048 MiB of GPU memory", "Test GPU"], "None"),
     ],
 )  # fmt: skip
 def test_the_cost_of_training_is_told_in_words(fields, says, does_not_say):

@@ -165,6 +165,18 @@ def test_the_machine_is_described_as_results_want_it():
     assert f"{machine.cores} core" in machine.machine_id and machine.processor in machine.machine_id
 
 
+@pytest.mark.parametrize(
+    ("capability", "bfloat16", "units"),
+    [("AVX512", True, "AVX512 and bfloat16"), ("AVX2", False, "AVX2"), ("DEFAULT", True, "bfloat16"), ("DEFAULT", False, "")],
+)
+def test_processors_of_one_name_and_different_units_are_different_machines(monkeypatch, capability, bfloat16, units):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(module, "has_bfloat16", lambda _device: bfloat16)
+    monkeypatch.setattr(module, "processor_name", lambda: "Some CPU")
+    machine = Environment(**describe_machine(torch.device("cpu")))
+    assert machine.machine_id.startswith(f"Some CPU with {units}, " if units else "Some CPU, ")
+
+
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
 def test_git_state_is_the_commit_and_whether_tracked_files_differ(tmp_path, monkeypatch):
     def git(*arguments: str) -> str:

@@ -52,6 +52,20 @@ def test_a_record_comes_back_as_it_was_saved(tmp_path_factory, accuracy, seed, h
     assert loaded.result == made.result and same(loaded.predictions, made.predictions)
 
 
+@given(arrays(np.float32, (20, 5), elements=st.floats(0.0625, 1, width=32)))
+def test_half_precision_predicts_the_same_classes(scores):
+    proba = (scores / scores.sum(1, keepdims=True)).astype(np.float32)
+    half = results._half(proba)
+    assert half.dtype == np.float16 and np.array_equal(half.argmax(1), proba.argmax(1))
+    assert half.astype(np.float32) == pytest.approx(proba, abs=0.001)
+
+
+def test_two_classes_that_rounding_makes_equal_keep_their_order():
+    proba = np.array([[0.3, 0.35, 0.35 + 2e-5], [0.3, 0.35 + 2e-5, 0.35]], np.float32)
+    assert proba.astype(np.float16).argmax(1).tolist() == [1, 1]
+    assert results._half(proba).argmax(1).tolist() == [2, 1]
+
+
 def test_a_measured_model_makes_a_whole_record(few, tmp_path):
     tree = build("decision_tree", {"max_depth": 3})
     made = results.make_record(

@@ -148,7 +148,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_notebook_says_how_to_make_a_table_that_is_not_there(place, shown):
     (place / "decision_tree-search.yaml").write_text(STUDY)
     studies.show_search("decision_tree")
-    assert "chosen by accuracy on the validation images" in shown[0] and "fmlib study decision_tree-search" in shown[1]
+    assert "chosen from these trials, on validation images only" in shown[0] and "fmlib study decision_tree-search" in shown[1]
 
 
 def test_a_notebook_claims_no_search_where_there_was_none(place, shown):

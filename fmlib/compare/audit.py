@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
+from torchvision.models import get_model_weights
 from torchvision.transforms.v2 import functional
 
 from fmlib.results import Record
@@ -25,7 +26,7 @@ IMAGENET_MEAN = (0.485 + 0.456 + 0.406) / 3
 
 
 def beside_study(table: pd.DataFrame) -> pd.DataFrame:
-    """The study's rows beside ours of the network that in fact ran, then our other rows; missing figures are NaN.
+    """The study's rows beside our model of the kind that in fact ran, then our other rows; missing figures are NaN.
 
     ``table`` is an overview; the study's columns end in ``_study``. ``difference`` is in points of accuracy.
     """
@@ -63,12 +64,10 @@ class Demonstrations:
 
     def _one_network(self) -> str:
         one, other = STUDY.index[STUDY["model"].duplicated(keep=False)]
-        text = (f"Its {one} and its {other} trained in {STUDY.loc[one, 'train_seconds']:,.0f} and "
-                f"{STUDY.loc[other, 'train_seconds']:,.0f} s.")
-        millions = {run.result.model: run.result.parameter_count / 1e6 for run in self.runs.values()}
-        if {"resnet34", "mobilenet_v3_small"} <= millions.keys():
-            text += f" The real two have {millions['resnet34']:.1f} and {millions['mobilenet_v3_small']:.1f} million weights."
-        return text
+        real = [get_model_weights(name).IMAGENET1K_V1.meta["num_params"] / 1e6 for name in ("resnet34", "mobilenet_v3_small")]
+        return (f"Its {one} and its {other} trained in {STUDY.loc[one, 'train_seconds']:,.0f} and "
+                f"{STUDY.loc[other, 'train_seconds']:,.0f} s. A ResNet34 has {real[0]:.1f} million weights, a "
+                f"MobileNetV3-small {real[1]:.1f}.")
 
     def _half(self, images: NDArray[np.floating], first: bool) -> NDArray[np.floating]:
         return images.reshape(len(images), -1)[0 if first else 1::2]
@@ -118,8 +117,10 @@ class Demonstrations:
             return "No network has a result to show it on."
         name = max(past, key=past.__getitem__)
         if past[name] == 0:
-            return "In these runs every network was at its best in its last epoch, so that nothing would have been lost."
-        return f"With its last epoch's weights, {name} would be tested {past[name]:.1%} above its lowest validation loss."
+            return "In these runs every network was at its best in its last epoch, so that nothing could be lost."
+        restored = self.runs[name].result.parameters.get("recipe", {}).get("patience")
+        return (f"{name} {'would have been' if restored else 'was'} tested with the weights of its last epoch at a validation "
+                f"loss {past[name]:.1%} above its lowest.")
 
     def _grey_jitter(self) -> str:
         x = torch.from_numpy(self.images[:200, None])

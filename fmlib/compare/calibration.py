@@ -57,30 +57,30 @@ def fit_temperature(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> f
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
-def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
-    """A row a model: its temperature, and test log loss and ECE, as in its result and after scaling by it.
+def scaled(run: Record) -> NDArray[np.float64]:
+    """The test probabilities (n, c) of a record at the temperature that its validation images ask for."""
+    p = run.predictions
+    return rescale(p.proba, fit_temperature(p.validation_proba, p.validation_labels))
 
-    What is scaled are the stored probabilities, of which none counts as smaller than ``SMALLEST``.
+
+def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
+    """A row a model: its temperature, and test log loss and ECE before and after scaling by it.
+
+    No probability counts as smaller than ``SMALLEST``, before or after.
     """
     rows = {}
     for name, run in runs.items():
-        p = run.predictions
-        temperature = fit_temperature(p.validation_proba, p.validation_labels)
-        scaled = rescale(p.proba, temperature)
-        rows[name] = [temperature, run.result.log_loss, log_loss(scaled, p.labels), run.result.ece,
-                      calibration_error(scaled, p.labels)]
+        p, after = run.predictions, scaled(run)
+        rows[name] = [fit_temperature(p.validation_proba, p.validation_labels), log_loss(p.proba, p.labels),
+                      log_loss(after, p.labels), run.result.ece, calibration_error(after, p.labels)]
     columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
 def curves(runs: Mapping[str, Record]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Each model's reliability on the test images, before and after temperature scaling."""
-    both = {}
-    for name, run in runs.items():
-        p = run.predictions
-        scaled = rescale(p.proba, fit_temperature(p.validation_proba, p.validation_labels))
-        both[name] = reliability(p.proba, p.labels), reliability(scaled, p.labels)
-    return both
+    return {name: (reliability(run.predictions.proba, run.predictions.labels), reliability(scaled(run), run.predictions.labels))
+            for name, run in runs.items()}
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,16 @@ class Ensemble:
 
 
 def average_ensemble(runs: Mapping[str, Record], size: int = 3) -> Ensemble | None:
-    """Average the probabilities of the ``size`` models that are best on validation images; None with fewer than two models."""
+    """Average the probabilities, after temperature scaling, of the ``size`` models that are best on validation images.
+
+    None with fewer than two models. Unscaled, the boldest would outvote the others.
+    """
     scores = {name: np.mean(p.validation_proba.argmax(1) == p.validation_labels)
               for name, run in runs.items() if len((p := run.predictions).validation_labels)}
     members = sorted(scores, key=lambda name: (-scores[name], name))[:size]
     if len(members) < 2:
         return None
-    proba = [runs[name].predictions.proba.astype(np.float32) for name in members]
+    proba = [scaled(runs[name]) for name in members]
     labels = runs[members[0]].predictions.labels
     right, alone = np.mean(proba, axis=0).argmax(1) == labels, proba[0].argmax(1) == labels
     low, high = wilson(right.sum(), len(labels))

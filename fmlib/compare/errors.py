@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from fmlib.compare.calibration import scaled
 from fmlib.compare.significance import correct_table, guess_table
 from fmlib.results import Record
 
@@ -110,13 +111,13 @@ def noise_candidates(runs: Mapping[str, Record], min_confidence: float = 0.9, mi
     (Northcutt, Jiang and Chuang 2021, https://doi.org/10.1613/jair.1.12125).
 
     At least ``min_share`` of the models predict one and the same other class, and the mean probability that all models give
-    it reaches ``min_confidence``. Columns image, label, prediction (numbers), confidence, share; most confident first. Fewer
-    than two models cannot agree, and give none.
+    it, after temperature scaling, reaches ``min_confidence``. Columns image, label, prediction (numbers), confidence,
+    share; most confident first. Fewer than two models cannot agree, and give none.
     """
     if len(runs) < 2:
         return pd.DataFrame(columns=["image", "label", "prediction", "confidence", "share"])
     labels = next(iter(runs.values())).predictions.labels
-    mean = np.mean([run.predictions.proba.astype(np.float32) for run in runs.values()], axis=0)
+    mean = np.mean([scaled(run) for run in runs.values()], axis=0)
     guess = mean.argmax(1)
     frame = _cases(labels, guess, confidence=mean.max(1), share=guess_table(runs).eq(guess, axis=0).mean(axis=1))
     sure = (frame["label"] != frame["prediction"]) & (frame["confidence"] >= min_confidence) & (frame["share"] >= min_share)

@@ -14,6 +14,8 @@ from fmlib.compare.errors import worst_classes
 from fmlib.compare.table import by_machine, by_seed, listed, overview, pareto, representatives
 from fmlib.results import Record
 
+TIMED_ONCE = ("Every time was measured in one run. The same training has taken a third longer on another day, so smaller "
+              "differences in time mean nothing.")
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is only a rehearsal
 
 
@@ -55,7 +57,8 @@ def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing
     points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, significance.pairwise_mcnemar(correct), budgets),
               _near_best(table, local, budgets.distance_points), _dominated(local), _transfer(table, correct, tied),
               _hardest(worst_classes(runs))]
-    cautions = [absent, some_seeds, left_out, _noise(table, images), _few(images), _once(seeds), *_twins(runs), _scratch(table)]
+    cautions = [absent, some_seeds, left_out, _noise(table, images), _few(images), _once(seeds), TIMED_ONCE, *_twins(runs),
+                _scratch(table), _unfinished(runs)]
     headline = _headline(table, correct, tied, images, " of those that ran" if absent else "")
     return Summary(headline, [text for text in points if text], [text for text in cautions if text])
 
@@ -90,10 +93,15 @@ def _headline(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str], image
     if len(tied) == len(table):
         return f"{first} But there is no winner: all {len(table)} models are statistically tied with the best."
     if others:
-        return f"{first} Statistically tied with the best: {listed(others)}."
+        return f"{first} Statistically tied with it{_corrected(table)}: {listed(others)}."
     after = next(name for name in table.index if name not in tied)
     return (f"{first} No other model is statistically tied with the best; the next, {after}, is "
             f"{_difference(correct[best.name], correct[after])} behind.")
+
+
+def _corrected(table: pd.DataFrame) -> str:
+    pairs = len(table) * (len(table) - 1) // 2
+    return f", after correction for {pairs} comparisons" if pairs > 1 else ""
 
 
 def _over_seeds(seeds: pd.DataFrame) -> str:
@@ -146,7 +154,7 @@ def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
 
 def _dominated(table: pd.DataFrame) -> str:
     beaten = table.index[~pareto(table["train_seconds"], table["accuracy"])]
-    why = "Not worth their training time, as another model is at least as accurate for no more"
+    why = "On training time alone these are beaten, as another model is at least as accurate for no more"
     return f"{why}: {listed(beaten)}." if len(beaten) else ""
 
 
@@ -157,9 +165,10 @@ def _transfer(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str]) -> st
     (score, pretrained_score), (name, pretrained) = groups.max(), groups.idxmax()
     ahead = pretrained_score > score
     gap = _difference(*(correct[one] for one in ((pretrained, name) if ahead else (name, pretrained))))
-    stands = "cannot be told from" if {name, pretrained} <= set(tied) else f"is {gap} {'ahead of' if ahead else 'behind'}"
-    return (f"Transfer learning: the best pre-trained network, {pretrained} ({pretrained_score:.1%}), {stands} the best model "
-            f"without, {name} ({score:.1%}).")
+    who = "the best pre-trained network" if table["pretrained"].sum() > 1 else "the only pre-trained network"
+    told = f" That is no significant difference{_corrected(table)}." if {name, pretrained} <= set(tied) else ""
+    return (f"Transfer learning: {who}, {pretrained} ({pretrained_score:.1%}), is {gap} {'ahead of' if ahead else 'behind'} "
+            f"the best model without, {name} ({score:.1%}).{told}")
 
 
 def _hardest(worst: pd.DataFrame) -> str:
@@ -176,8 +185,9 @@ def _hardest(worst: pd.DataFrame) -> str:
 
 
 def _noise(table: pd.DataFrame, images: int) -> str:
-    margin = 50 * (table["high"] - table["low"]).max()
-    known = f"With {images:,} test images an accuracy is known to about ±{margin:.1f} points."
+    margins = 50 * (table["high"] - table["low"])
+    spread = " to ".join(dict.fromkeys(f"±{margin:.1f}" for margin in (margins.min(), margins.max())))
+    known = f"With {images:,} test images an accuracy is known to about {spread} points."
     return known if len(table) == 1 else (
         f"{known} Models are compared on the same images, which is sharper; yet a tie means “not told apart”, never “equal”, "
         "and whichever model leads is flattered a little by being chosen on these images.")
@@ -205,6 +215,13 @@ def _scratch(table: pd.DataFrame) -> str:
     return f"Trained from scratch for want of weights, so no evidence on transfer learning: {listed(names)}." if names else ""
 
 
+def _unfinished(runs: Mapping[str, Record]) -> str:
+    losses = {name: [epoch.validation_loss for epoch in run.result.history] for name, run in runs.items()}
+    names = [name for name, loss in losses.items() if loss and loss[-1] == min(loss)]
+    return ("Lowest in validation loss in the last epoch, and so perhaps better with more time than their profile gives them: "
+            f"{listed(names)}.") if names else ""
+
+
 def evidence(correct: pd.DataFrame) -> str:
     """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's test, in words."""
     if correct.shape[1] < 2:
@@ -213,7 +230,8 @@ def evidence(correct: pd.DataFrame) -> str:
     alone = [(correct[a] & ~correct[b]).sum() for a, b in ((first, second), (second, first))]
     return (f"{_any_difference(correct)}Of the two most accurate, {first} alone is right on {alone[0]} images and {second} "
             f"alone on {alone[1]}; before correction for the number of pairs, McNemar's exact test gives "
-            f"p = {significance.mcnemar_p(correct[first], correct[second]):.2g}.")
+            f"p = {significance.mcnemar_p(correct[first], correct[second]):.2g}, after it "
+            f"{significance.pairwise_mcnemar(correct).loc[first, second]:.2g}.")
 
 
 def _any_difference(correct: pd.DataFrame) -> str:

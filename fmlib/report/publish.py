@@ -80,7 +80,7 @@ def results_table(records: list[results.Record]) -> pd.DataFrame:
             "model": result.display_name, "accuracy": f"{result.accuracy:.4f} ({low:.4f} to {high:.4f})",
             "training (s)": f"{result.train_seconds:.0f}", "whole fit (s)": f"{result.fit_wall_seconds:.0f}",
             f"predicting {result.test_size:,} (s)": f"{result.predict_seconds:.2f}",
-            "memory (MB)": f"{result.memory_mb:.0f}",
+            "memory (MiB)": f"{result.memory_mb:.0f}",
         })  # fmt: skip
     return pd.DataFrame(rows)
 
