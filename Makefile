@@ -19,7 +19,7 @@ setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
 
 $(INSTALLED): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
-	test -x "$(BIN)/python" || $(PYTHON) -m venv "$(VENV)"
+	"$(BIN)/python" -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch "$(INSTALLED)"
@@ -32,6 +32,7 @@ test: setup ## run ruff and all tests
 	"$(BIN)/python" -m pytest
 
 lab: setup ## open the notebooks in JupyterLab
+	"$(BIN)/jupytext-config" --settings-file "$(VENV)/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
 	"$(BIN)/jupyter-lab" --LabApp.default_url=/lab/tree/notebooks
 
 bench: setup ## time the study's training loop and ours, and how each model's cost grows with images
@@ -40,10 +41,10 @@ bench: setup ## time the study's training loop and ours, and how each model's co
 speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)
 	"$(BIN)/python" -u -m benchmarks.speedrun
 
-search: setup ## repeat the searches for hyperparameters, on validation images
+search: setup ## try the hyperparameters that the tables in docs/studies lack, on validation images
 	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
 
-ablation: setup ## measure what each ingredient of the networks' recipes is worth
+ablation: setup ## measure the ingredients of the networks' recipes that docs/studies lacks
 	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))
 
 publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
@@ -51,4 +52,4 @@ publish: setup ## copy the finished report into docs/ and refresh the README's t
 
 clean: ## remove what was made from the sources; the data and .venv stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis
-	find fmlib tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	find fmlib benchmarks tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -68,11 +68,12 @@ def _peak_rss_mb(was_reset: bool) -> float:
 @contextmanager
 def memory_use() -> Iterator[MemoryUse]:
     """Yield a MemoryUse whose peaks are those of the block, filled in when it ends."""
-    use = MemoryUse(rss_mb())
-    was_reset = _reset_peak()
     if torch.cuda.is_available():
+        torch.cuda.synchronize()  # the first call makes CUDA's context, hundreds of MiB that are no part of any fit
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    use = MemoryUse(rss_mb())
+    was_reset = _reset_peak()
     yield use
     use.peak_rss_mb = max(_peak_rss_mb(was_reset), use.rss_baseline_mb)
     if torch.cuda.is_available():

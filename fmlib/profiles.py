@@ -79,23 +79,30 @@ def available_profiles(folder: Path = PARAMS_DIR) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
+def read_yaml(path: Path, what: str) -> dict[str, Any]:
+    """The keys and values of a file, ``what`` being "profile" or "study"; raises ProfileError."""
+    if not path.is_file():
+        raise ProfileError(f"no {what} {path.stem!r} in {path.parent}; there are {', '.join(available_profiles(path.parent))}")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{path}: wanted keys and values, got {type(content).__name__}")
+    return content
+
+
 def load_profile(name: str, folder: Path = PARAMS_DIR) -> Profile:
     """Read and check one profile; raises ProfileError."""
     path = folder / f"{name}.yaml"
-    if not path.is_file():
-        raise ProfileError(f"no profile {name!r} in {folder}; there are {', '.join(available_profiles(folder))}")
+    content = read_yaml(path, "profile")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-        if not isinstance(content, dict):
-            raise ProfileError(f"{path}: wanted keys and values, got {type(content).__name__}")
         profile = validate(Profile, {"name": name} | content)
         for model, parameters in profile.models.items():
             _check_model(model, parameters)
         for model in profile.cuda_only:
             if model not in profile.models:
                 raise ParameterError("cuda_only", model, f"not one of the profile's models; {nearest(model, profile.models)}")
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         raise ProfileError(f"{path}: {explain(error, Profile, content)}") from error
     except ParameterError as error:

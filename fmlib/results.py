@@ -27,6 +27,7 @@ from fmlib.training import default_device
 
 SCHEMA_VERSION = 1
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
+FROM_SCRATCH = ", from scratch"  # ends the name of a model whose pre-trained weights could not be had or were not wanted
 Fraction = Field(ge=0, le=1)
 
 
@@ -207,7 +208,7 @@ def make_record(model: str, classifier: Classifier, data: ImageData, measured: M
     """The record of a measured classifier; ``job`` gives profile, seed, parameters and what else the schema wants."""
     memory, commit, dirty = measured.memory, *git_state()
     weights = getattr(classifier, "weights_", None)  # only a model that can start from pre-trained ones has it
-    scratch = ", from scratch" if weights and weights["source"] == "none" else ""
+    scratch = FROM_SCRATCH if weights and weights["source"] == "none" else ""
     result = Result(
         model=model, family=entry(model).family, display_name=entry(model).display_name + scratch,
         weights=Weights(**(weights or {})), **vars(memory),

@@ -34,7 +34,7 @@ NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
 BUILD_DIR = PROJECT_ROOT / "build"
 STUDY_DIRS = (STUDIES_DIR, TABLES_DIR)
 DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
-# what these modules do cannot change what a job measures or shows
+# what these modules do cannot change what a job measures
 LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")
 
 
@@ -129,7 +129,7 @@ def notebook_path(task: Task, folder: Path) -> Path:
 
 def dataset_task(profile: Profile) -> Task:
     parameters = {"dataset": profile.dataset, "validation_fraction": profile.validation_fraction}
-    return Task(DATASET_NOTEBOOK, DATASET_NOTEBOOK, parameters, _inputs(DATASET_NOTEBOOK, parameters))
+    return Task(DATASET_NOTEBOOK, DATASET_NOTEBOOK, parameters, _inputs(DATASET_NOTEBOOK, parameters) | _later_code())
 
 
 def model_task(job: Job, folder: Path) -> Task:
@@ -148,10 +148,15 @@ def comparison_task(profile: Profile, folder: Path, missing: list[str]) -> Task:
     inputs = _inputs(COMPARISON_NOTEBOOK, parameters)
     for path in sorted((folder / "results").glob(f"*/*/{results.RESULT_FILE}")):
         inputs[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    library = PROJECT_ROOT / "fmlib" / "compare"
-    inputs["compare"] = [_without_docstrings(path) for path in sorted(library.glob("*.py"))]
-    inputs["study"] = (library / "study.yaml").read_text(encoding="utf-8")
-    return Task(COMPARISON_NOTEBOOK, COMPARISON_NOTEBOOK, parameters, inputs)
+    return Task(COMPARISON_NOTEBOOK, COMPARISON_NOTEBOOK, parameters, inputs | _later_code())
+
+
+def _later_code() -> dict[str, Any]:
+    """What a notebook without a model, which is soon run again, also depends on: how it compares and shows."""
+    library = PROJECT_ROOT / "fmlib"
+    shown = [*sorted((library / "compare").glob("*.py")), library / "report" / "show.py"]
+    study = (library / "compare" / "study.yaml").read_text(encoding="utf-8")
+    return {"later": [_without_docstrings(path) for path in shown], "study": study}
 
 
 def current_outcome(profile: Profile, build_dir: Path = BUILD_DIR) -> Outcome:
@@ -175,7 +180,7 @@ def run_profile(profile: Profile, say: Callable[[str], None] = print, build_dir:
     folder = build_dir / profile.name
     if profile.dataset == "full":
         get_data(say=say)
-    _forget_what_left_the_profile(profile, folder)
+    _forget_what_left_the_profile(profile, folder, say)
     outcome = Outcome(profile, folder)
     tasks = [dataset_task(profile), *(model_task(job, folder) for job in jobs(profile))]
     started, count = time.monotonic(), len(tasks) + 1
@@ -273,13 +278,14 @@ def _remove_outcome(task: Task, folder: Path) -> None:
         shutil.rmtree(results.record_folder(folder / "results", task.job.model, task.job.seed), ignore_errors=True)
 
 
-def _forget_what_left_the_profile(profile: Profile, folder: Path) -> None:
+def _forget_what_left_the_profile(profile: Profile, folder: Path, say: Callable[[str], None]) -> None:
     """Outcomes of models and seeds that the profile no longer names would otherwise stay in the comparison."""
     wanted = {(job.model, f"seed-{job.seed}") for job in jobs(profile)}
-    for record in (folder / "results").glob("*/seed-*"):
+    for record in sorted((folder / "results").glob("*/seed-*")):
         if (record.parent.name, record.name) not in wanted:
             shutil.rmtree(record)
             (folder / "notebooks" / f"{record.parent.name}-{record.name}.ipynb").unlink(missing_ok=True)
+            say(f"{record.parent.name}-{record.name}: not in the profile any more, removed")
 
 
 @contextmanager

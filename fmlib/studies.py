@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fmlib import plots
 from fmlib.data import ImageData, load_data
 from fmlib.measure import describe_machine
-from fmlib.models.registry import build, validate
-from fmlib.profiles import STUDIES_DIR, TABLES_DIR, load_profile
+from fmlib.models.registry import ParameterError, build, explain, validate
+from fmlib.profiles import STUDIES_DIR, TABLES_DIR, ProfileError, load_profile, read_yaml
 from fmlib.report import show_figure, show_table
 from fmlib.results import scores
 from fmlib.training import default_device
@@ -46,10 +45,17 @@ class Study(BaseModel):
 
 
 def load_study(name: str, folder: Path = STUDIES_DIR) -> Study:
-    """Read and check one study; every variant must be something that its model accepts."""
-    study = validate(Study, yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8")))
-    for variant in study.variants:
-        build(study.model, study.parameters(variant))
+    """Read and check one study; every variant must be something that its model accepts. Raises ProfileError."""
+    path = folder / f"{name}.yaml"
+    content = read_yaml(path, "study")
+    try:
+        study = validate(Study, content)
+        for variant in study.variants:
+            build(study.model, study.parameters(variant))
+    except ValidationError as error:
+        raise ProfileError(f"{path}: {explain(error, Study, content)}") from error
+    except ParameterError as error:
+        raise ProfileError(f"{path}: {error}") from error
     return study
 
 
@@ -75,7 +81,8 @@ def run_study(name: str, data: ImageData | None = None, say: Callable[[str], Non
     keys = {variant: json.dumps(study.parameters(variant), sort_keys=True) for variant in study.variants}
     known = {row["parameters"]: row for row in pd.read_csv(path).to_dict("records")} if path.is_file() else {}
     for variant, key in keys.items():
-        if key not in known:
+        kept = key in known
+        if not kept:
             known[key] = _judge(study, study.parameters(variant), data)
         table = pd.DataFrame(
             [{**known[key], "variant": variant, "parameters": key} for variant, key in keys.items() if key in known]
@@ -84,7 +91,8 @@ def run_study(name: str, data: ImageData | None = None, say: Callable[[str], Non
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False, lineterminator="\n")
         row = known[key]
-        say(f"{name}: {variant}: accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s")
+        how = ", kept from the table" if kept else ""
+        say(f"{name}: {variant}: accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s{how}")
     return table
 
 

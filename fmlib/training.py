@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from fmlib.transforms import Augmentation, to_network
 
-EVAL_BATCH_SIZE = 500
+EVAL_BATCH_SIZE = 500  # at most
 
 
 class Recipe(BaseModel):
@@ -272,7 +272,8 @@ class Template:
     def test(self, images: Tensor) -> Tensor:
         """Class probabilities float32 (n, classes) of raw images uint8 (n, H, W); one pass, or two with flip averaging."""
         self.network.eval()
-        return torch.cat([self._proba(batch) for batch in images.split(EVAL_BATCH_SIZE)])
+        size = min(EVAL_BATCH_SIZE, 2 * self.recipe.batch_size)  # so that no more memory is needed than for training
+        return torch.cat([self._proba(batch) for batch in images.split(size)])
 
     def _proba(self, images: Tensor) -> Tensor:
         inputs = self.inputs(images)

@@ -35,6 +35,8 @@ def spaced(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
         shutil.copyfile(PROJECT_ROOT / name, folder / name)
+    for name in ("fmlib", "benchmarks", "tests", "notebooks"):
+        (folder / name).mkdir()
     return folder
 
 
@@ -84,20 +86,35 @@ def test_set_up_runs_in_a_path_with_spaces(spaced):
     python = programs / "python"  # makes a .venv whose python is itself, and writes down what it is asked for
     python.write_text(f"""#!/bin/sh
 echo "$@" >> "{log}"
-case "$1 $2" in "-m venv") mkdir -p "$3/bin"; cp "$0" "$3/bin/python";; esac
+case "$1 $2" in "-m venv") mkdir -p "$4/bin"; cp "$0" "$4/bin/python";; esac
 """)
     python.chmod(0o755)
     make("setup", f"PYTHON='{python}'", folder=spaced)
     asked = log.read_text()
-    assert "-m venv .venv" in asked and "--requirement requirements.lock" in asked and "--editable ." in asked
+    assert "-m venv --clear .venv" in asked and "--requirement requirements.lock" in asked and "--editable ." in asked
     log.unlink()
     make("setup", f"PYTHON='{python}'", folder=spaced)
     assert not log.exists()
 
 
+def test_a_half_made_environment_is_made_again(spaced):
+    log, broken = spaced / "log", spaced / ".venv" / "bin" / "python"
+    broken.parent.mkdir(parents=True)
+    for path, code in ((broken, 1), (spaced / "python", 0)):
+        path.write_text(f'#!/bin/sh\necho "$@" >> log\ncase "$2" in venv) cp python .venv/bin/python;; esac\nexit {code}\n')
+        path.chmod(0o755)
+    make("setup", "PYTHON=./python", folder=spaced)
+    assert "-m venv --clear .venv" in log.read_text() and "--requirement requirements.lock" in log.read_text()
+
+
+def test_jupyterlab_opens_the_notebooks_as_notebooks(spaced):
+    config, lab = make("-n", "lab", folder=spaced).splitlines()[-2:]
+    assert "set-default-viewer python" in config and lab.startswith('".venv/bin/jupyter-lab"')
+
+
 def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
     kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py", "notebooks/a.py"}
-    for name in ("build/smoke/report.html", "fmlib/__pycache__/a.pyc", ".hypothesis/x", *kept):
+    for name in ("build/smoke/report.html", "fmlib/__pycache__/a.pyc", "benchmarks/__pycache__/a.pyc", ".hypothesis/x", *kept):
         (spaced / name).parent.mkdir(parents=True, exist_ok=True)
         (spaced / name).touch()
     make("clean", folder=spaced)

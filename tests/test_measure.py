@@ -56,6 +56,17 @@ def test_there_is_no_gpu_memory_without_a_gpu(monkeypatch):
     assert use.peak_vram_mb is None
 
 
+def test_cudas_own_memory_is_no_part_of_a_fit(monkeypatch):
+    calls = []
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name) or 3 * MB)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(module, "rss_mb", lambda: calls.append("baseline") or 1.0)
+    with memory_use() as use:
+        assert calls == ["synchronize", "empty_cache", "reset_peak_memory_stats", "baseline"]
+    assert use.peak_vram_mb == 3
+
+
 # --- Time -----------------------------------------------------------------------------------------------------------------
 
 

@@ -222,6 +222,11 @@ def test_only_what_a_change_can_touch_becomes_stale(world, what):
     assert world.stale() == stale
 
 
+def test_how_things_are_shown_concerns_only_the_notebooks_that_are_soon_run_again(world, monkeypatch):
+    monkeypatch.setattr(runner, "_later_code", lambda: {"later": "other"})
+    assert world.stale() == ["00_dataset", "05_comparison"]
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"null", b"\xff\xfe", b'{"cells": 3}', b'{"nbformat": 99}'])
 def test_a_notebook_that_is_none_is_made_again(world, content):
     (world.build / "notebooks" / "alpha-seed-9.ipynb").write_bytes(content)
@@ -275,6 +280,7 @@ def test_models_and_seeds_that_left_the_profile_are_forgotten(world):
     assert world.files() == sorted(
         ["notebooks/00_dataset.ipynb", "notebooks/05_comparison.ipynb", "notebooks/beta-seed-1.ipynb", *records("beta/seed-1")]
     )
+    assert world.said[:2] == [f"{name}-seed-9: not in the profile any more, removed" for name in ("alpha", "beta")]
 
 
 # --- What counts as code --------------------------------------------------------------------------------------------------

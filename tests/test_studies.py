@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fmlib import __main__ as command_line
 from fmlib import studies
 from fmlib.data import ImageData
-from fmlib.models.registry import ParameterError, build
-from fmlib.profiles import load_profile
+from fmlib.models.registry import build
+from fmlib.profiles import ProfileError, load_profile
 from fmlib.studies import changed, load_study, run_study
 
 STUDY = """
@@ -65,9 +67,9 @@ def test_every_study_of_the_project_is_valid(path):
     assert all(one not in parameters[:i] for i, one in enumerate(parameters)), "two variants are the same"
 
 
-@pytest.mark.parametrize("model", load_profile("cpu").models)
-def test_every_model_of_the_cpu_profile_has_been_searched_for_and_the_variant_taken_is_in_its_table(model):
-    study, table = load_study(f"{model}-search"), pd.read_csv(studies.TABLES_DIR / f"{model}-search.csv")
+@pytest.mark.parametrize("name", [path.stem for path in sorted(studies.STUDIES_DIR.glob("*-search.yaml"))])
+def test_a_search_has_a_whole_table_with_one_variant_that_the_cpu_profile_takes(name):
+    study, table = load_study(name), pd.read_csv(studies.TABLES_DIR / f"{name}.csv")
     assert table["variant"].tolist() == list(study.variants)
     assert sum(studies._is_taken(study, variant) for variant in table["variant"]) == 1
 
@@ -94,7 +96,9 @@ def test_every_variant_is_judged_on_the_validation_images_alone(place, untested,
 def test_a_second_run_measures_nothing_and_changes_nothing(place, untested, monkeypatch):
     run_study("tree-search", untested, str)
     before, judged = (place / "tree-search.csv").read_bytes(), counted(monkeypatch)
-    run_study("tree-search", untested, str)
+    said = []
+    run_study("tree-search", untested, said.append)
+    assert len(said) == 3 and all(line.endswith(", kept from the table") for line in said)
     assert judged == [] and (place / "tree-search.csv").read_bytes() == before
 
 
@@ -132,9 +136,24 @@ def test_a_study_with_a_new_first_variant_loses_nothing_when_that_one_fails(plac
 def test_a_variant_that_its_model_refuses_is_an_error_before_anything_runs(place, untested, monkeypatch, old, new, says):
     judged = counted(monkeypatch)
     (place / "tree-search.yaml").write_text(STUDY.replace(old, new))
-    with pytest.raises(ParameterError, match=says):
+    with pytest.raises(ProfileError, match=says):
         run_study("tree-search", untested, str)
     assert judged == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [(None, "no study 'tree-serch' in .*; there are tree-search"), (STUDY + '  "deeper": {}\n', "'deeper' stands twice"),
+     (STUDY + "vairants: {}\n", "vairants: unknown key; did you mean 'variants'"), ("", "wanted keys and values")],
+)  # fmt: skip
+def test_a_study_that_is_none_is_told_in_one_line(place, monkeypatch, capsys, text, says):
+    monkeypatch.setattr("sys.argv", ["fmlib", "study", "tree-search" if text is not None else "tree-serch"])
+    monkeypatch.setattr("sys.stdout.reconfigure", lambda **_: None, raising=False)
+    if text is not None:
+        (place / "tree-search.yaml").write_text(text)
+    assert command_line.main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and re.search(says, told) and told.count("\n") == 1
 
 
 @pytest.fixture

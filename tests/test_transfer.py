@@ -65,6 +65,11 @@ def test_the_adapted_network_on_grey_equals_the_original_on_grey_repeated_three_
     assert torch.allclose(got, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
 
 
+def test_images_too_small_for_a_network_are_refused_in_words():
+    with pytest.raises(ValueError, match=r"VGG16 .* wants at least 32 pixels, got 28"):
+        Backbone("vgg16", 28, None, new_stem=False)
+
+
 def test_a_new_stem_is_another_one_and_nothing_else_is():
     state = original("resnet34").state_dict()
     kept, new = (Backbone("resnet34", 32, state, new_stem=new_stem) for new_stem in (False, True))
@@ -238,11 +243,14 @@ def test_layers_near_the_input_learn_more_slowly(lite):
     assert all(len(rate) == 1 for rate in by_stage) and sorted(by_stage, key=min) == by_stage
 
 
-def test_grad_cam_points_somewhere_in_every_image(lite, small):
+@pytest.mark.parametrize("frozen", [0, 3, 7])
+def test_grad_cam_points_somewhere_in_every_image_whatever_is_frozen(lite, small, monkeypatch, frozen):
+    monkeypatch.setattr(lite.network_, "frozen", frozen)
     batch = lite.inputs(small.test_images[:4])
     maps = grad_cam(lite.network_, batch, torch.from_numpy(lite.predict(small.test_images[:4])))
     assert maps.shape == (4, *batch.shape[-2:]) and torch.isfinite(maps).all()
-    assert ((maps >= 0) & (maps <= 1 + 1e-5)).all()
+    assert ((maps >= 0) & (maps <= 1 + 1e-5)).all() and maps.amax((1, 2)).max() > 0
+    assert lite.network_.frozen == frozen
 
 
 def test_grad_cam_of_a_linear_score_is_where_the_image_is_bright():

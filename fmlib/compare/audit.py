@@ -18,7 +18,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torchvision.models import get_model_weights
 from torchvision.transforms.v2 import functional
 
-from fmlib.results import Record
+from fmlib.results import FROM_SCRATCH, Record
 
 FACTS: dict[str, Any] = yaml.safe_load(Path(__file__).with_name("study.yaml").read_text(encoding="utf-8"))
 STUDY = pd.DataFrame(FACTS["models"]).set_index("study")
@@ -31,7 +31,7 @@ def beside_study(table: pd.DataFrame) -> pd.DataFrame:
     ``table`` is an overview; the study's columns end in ``_study``. ``difference`` is in points of accuracy.
     """
     ours = table.rename_axis("ours").reset_index()
-    names = [name.removesuffix(", from scratch") for name in ours["ours"]]
+    names = [name.removesuffix(FROM_SCRATCH) for name in ours["ours"]]
     ours["model"] = pd.Series([FACTS["stand_ins"].get(name, name) for name in names], dtype=str)
     study = STUDY.reset_index()
     if FACTS["as_run"] in names:

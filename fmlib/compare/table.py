@@ -39,7 +39,7 @@ def representatives(records: Iterable[Record]) -> dict[str, Record]:
 
 def is_pretrained(result: Result) -> bool:
     """Whether the model started from pre-trained weights, and so may be called transfer learning."""
-    return result.weights.source != "none" and "from scratch" not in result.display_name
+    return result.weights.source != "none"
 
 
 def overview(runs: Mapping[str, Record]) -> pd.DataFrame:

@@ -12,10 +12,9 @@ import pandas as pd
 from fmlib.compare import significance
 from fmlib.compare.errors import worst_classes
 from fmlib.compare.table import by_machine, by_seed, listed, overview, pareto, representatives
-from fmlib.results import Record
+from fmlib.results import FROM_SCRATCH, Record
 
-TIMED_ONCE = ("Every time was measured in one run. The same training has taken a third longer on another day, so smaller "
-              "differences in time mean nothing.")
+TIMED_ONCE = "Every time is that of one run. On another day the same training is slower or quicker, so small gaps mean nothing."
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is only a rehearsal
 
 
@@ -65,7 +64,7 @@ def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing
 
 def _missing(names: Iterable[str], records: Iterable[Record]) -> tuple[str, str]:
     """What to say of models without any result, and of those of which some seeds failed; ``names`` has one a failed job."""
-    here = {record.result.display_name for record in records}
+    here = {record.result.display_name.removesuffix(FROM_SCRATCH) for record in records}
     absent = [name for name in dict.fromkeys(names) if name not in here]
     some = [name for name in dict.fromkeys(names) if name in here]
     return (f"Missing, because the run failed: {listed(absent)}. Every statement is about the other models." if absent else "",
@@ -211,8 +210,8 @@ def _twins(runs: Mapping[str, Record]) -> list[str]:
 
 
 def _scratch(table: pd.DataFrame) -> str:
-    names = [name for name in table.index if "from scratch" in name]
-    return f"Trained from scratch for want of weights, so no evidence on transfer learning: {listed(names)}." if names else ""
+    names = [name for name in table.index if FROM_SCRATCH in name]
+    return f"Trained from scratch, so no evidence on transfer learning: {listed(names)}." if names else ""
 
 
 def _unfinished(runs: Mapping[str, Record]) -> str:

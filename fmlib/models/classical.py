@@ -22,7 +22,7 @@ from xgboost import XGBClassifier
 
 from fmlib.data import NUM_CLASSES, Images, Labels, check_images, check_labelled
 from fmlib.models.base import Predictor
-from fmlib.training import Stopwatch, default_device
+from fmlib.training import Stopwatch
 
 Features = NDArray[np.float32]
 
@@ -194,7 +194,10 @@ class HogSVM(SVM):
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class XGBoost(Classical):
-    """Gradient-boosted trees by histograms (Chen and Guestrin 2016, https://doi.org/10.1145/2939672.2939785)."""
+    """Gradient-boosted trees by histograms (Chen and Guestrin 2016, https://doi.org/10.1145/2939672.2939785).
+
+    On the processor always: what XGBoost takes of a GPU's memory could not be measured.
+    """
 
     n_estimators: PositiveInt = 100
     learning_rate: float = Field(default=0.3, gt=0, le=1)
@@ -211,7 +214,7 @@ class XGBoost(Classical):
             n_estimators=self.n_estimators, learning_rate=self.learning_rate, max_depth=self.max_depth, max_bin=self.max_bin,
             min_child_weight=self.min_child_weight, subsample=self.subsample, colsample_bytree=self.colsample_bytree,
             colsample_bynode=self.colsample_bynode, reg_lambda=self.reg_lambda, tree_method="hist",
-            device=default_device().type, random_state=self.seed,
+            random_state=self.seed,
         ).fit(features, labels)  # fmt: skip
 
     def parameter_count(self) -> int:

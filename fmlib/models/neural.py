@@ -43,14 +43,14 @@ class TorchClassifier(Predictor):
         )
         self.mean_, self.std_ = pixel_statistics(train_images) if self.recipe.scaling == "standard" else (0.0, 255.0)
         self.history_, self.train_seconds_ = [], 0.0
-        examples = to_network(train_images[:5000], self.mean_, self.std_, self.recipe.image_size)
         self.recipe_ = self.recipe
-        self.network_ = self._build(examples)
+        self.network_ = self._build(train_images[:5000])
         self._train(train_images, train_labels, (held_out[0], held_out[1]))
         return self
 
-    def _build(self, examples: Tensor) -> nn.Module:
-        return self.network.build(examples)
+    def _build(self, images: Tensor) -> nn.Module:
+        """The new network for raw images like these, uint8 (n, H, W)."""
+        return self.network.build(to_network(images, self.mean_, self.std_, self.recipe.image_size))
 
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
         """The stages of training, of which most networks have one."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, Literal
 
@@ -42,12 +42,7 @@ class Entry:
 
 def classical(display_name: str, schema: type[Any], family: str = "01_classical") -> Entry:
     """An entry for a classifier that is a dataclass of its parameters."""
-    return Entry(display_name, family, schema, lambda model, seed: _with_seed(model, seed))
-
-
-def _with_seed(model: Any, seed: int) -> Any:
-    model.seed = seed
-    return model
+    return Entry(display_name, family, schema, lambda model, seed: replace(model, seed=seed))
 
 
 def neural(
@@ -102,6 +97,8 @@ def entry(name: str) -> Entry:
 def build(name: str, parameters: Mapping[str, Any] | None = None, seed: int = 9) -> Classifier:
     """A new, unfitted classifier; unknown keys, wrong types and values out of range raise ParameterError."""
     one = entry(name)
+    if "seed" in (parameters or {}):
+        raise ParameterError("seed", parameters["seed"], "no parameter of a model; a profile lists its `seeds`")
     try:
         return one.make(validate(one.schema, parameters or {}), seed)
     except ValidationError as error:

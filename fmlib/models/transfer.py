@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import timm
 import torch
 import torch.nn.functional as F
 import torchvision.models as tv
-from pydantic import Field, NonNegativeInt
+from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES, download_timeout
@@ -91,11 +91,13 @@ def _read_lite(path: Path) -> Pretrained:
 
 def find_weights(architecture: Architecture) -> Pretrained:
     """The ImageNet weights of an architecture, checksum verified; raises WeightsError that lists what was tried."""
-    reasons, model = [], _new(architecture)
+    reasons = []
+    with torch.device("meta"):  # names and shapes, but no memory
+        model = _new(architecture)
     for place, read in _places(architecture):
         try:
             found = read()
-            model.load_state_dict(found.state)  # wrong names or shapes are refused here
+            model.load_state_dict(found.state, assign=True)  # wrong names or shapes are refused here
             return found
         except Exception as error:  # whatever is wrong with one place, the next may serve
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
@@ -142,6 +144,8 @@ def drop_idle_taps(layer: nn.Conv2d, size: int) -> None:
 
 
 def _vgg16(model: tv.VGG, image_size: int) -> list[nn.Module]:
+    if image_size < 32:
+        raise ValueError(f"image_size: VGG16 halves its maps five times and wants at least 32 pixels, got {image_size}")
     cuts = (0, 5, 10, 17, 24, 31)
     blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
     dense = model.classifier[:-1]
@@ -268,17 +272,25 @@ class TransferSpec(NetworkSpec):
     probe: Recipe | None = Recipe(epochs=20, batch_size=512, lr=0.001, schedule="cosine")
     scratch: Recipe | None = None
 
+    @model_validator(mode="after")
+    def _probe_sees_no_images(self) -> Self:
+        of_images = ("augmentation", "flip_averaging", "image_size", "channels_last")
+        meant = [name for name in of_images if self.probe and getattr(self.probe, name) != Recipe.model_fields[name].default]
+        if meant:
+            raise ValueError(f"probe: {', '.join(meant)}: what it trains on are features, not images")
+        return self
+
 
 class TransferClassifier(TorchClassifier):
     """Probe, then fine-tuning; from scratch where there are no weights, and named so."""
 
     network: TransferSpec
 
-    def _build(self, examples: Tensor) -> nn.Module:
+    def _build(self, images: Tensor) -> nn.Module:
         found = self._find_weights()
         self.weights_ = {"source": found.source, "sha256": found.sha256} if found else {"source": "none"}
         self.recipe_ = self.recipe if found else self.network.scratch or self.recipe
-        size = self.recipe_.image_size or examples.shape[-1]
+        size = self.recipe_.image_size or images.shape[-1]
         return Backbone(self.network.architecture, size, found and found.state, self.network.new_stem)
 
     def _find_weights(self) -> Pretrained | None:
@@ -295,8 +307,8 @@ class TransferClassifier(TorchClassifier):
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
         network, pretrained = self.network_, self.weights_["source"] != "none"
         if pretrained and self.network.probe:
-            cached = [self.features(part) for part in (images, validation[0])]
-            self._run_stage(self.network.probe, "probe", cached[0], labels, (cached[1], validation[1]))
+            held_out = self.features(validation[0]), validation[1]
+            self._run_stage(self.network.probe, "probe", self.features(images), labels, held_out)
         if pretrained:
             network.frozen, network.layer_decay = self.network.frozen_stages, self.network.layer_decay
         self._run_stage(self.recipe_, "fine-tuning" if pretrained else "train", images, labels, validation)
@@ -319,7 +331,9 @@ def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
     Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least 4 pixels wide.
     """
     network.eval()
+    frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
     outputs = list(network.stage_outputs(batch))
+    network.frozen = frozen
     maps = [output for output in outputs if output.ndim == 4 and output.shape[-1] >= 4][-1]
     score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, maps)

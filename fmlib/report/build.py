@@ -34,7 +34,7 @@ def write_report(outcome: Outcome, say: Callable[[str], None] = print, paper: Pa
     (folder / STAMP).unlink(missing_ok=True)
     notebooks = [nbformat.read(path, as_version=4) for _, path in _shown(outcome)]
     paths = list(render(merge(notebooks, _missing(outcome)), report_metadata(outcome), folder, paper))
-    (folder / STAMP).write_text(_stamp(outcome, paper))
+    (folder / STAMP).write_text(_stamp(outcome, paper), encoding="utf-8")
     for path in paths:
         say(f"report: {path} ({path.stat().st_size / 2**20:.1f} MB)")
     say(f"report: rendered in {time.monotonic() - started:.1f} s")
@@ -45,7 +45,7 @@ def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
     """Whether the report's files are there, made of just these notebooks by just this code, for the paper or for any."""
     stamp = outcome.folder / STAMP
     whole = all((outcome.folder / name).is_file() for name in (*FILES, STAMP))
-    return whole and stamp.read_text() in {_stamp(outcome, one) for one in ([paper] if paper else PAPERS)}
+    return whole and stamp.read_text(encoding="utf-8") in {_stamp(outcome, one) for one in ([paper] if paper else PAPERS)}
 
 
 def report_metadata(outcome: Outcome) -> ReportMetadata:

@@ -27,7 +27,7 @@ class HTMLReportExporter(ReportExporter):
     def from_notebook_node(self, nb: NotebookNode, resources: Any = None, **kwargs: Any) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""
         folder = TEMPLATES / "fmlib-html"
-        script = (folder / "script.js").read_text()
+        script = (folder / "script.js").read_text(encoding="utf-8")
         fonts = {path.stem: _base64(path.read_bytes()) for path in folder.glob("fonts/*.woff2")}
         extra = {"script": script, "script_hash": _base64(hashlib.sha256(script.encode()).digest()), "fonts": fonts}
         self.register_filter("picture", _picture)

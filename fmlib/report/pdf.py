@@ -41,7 +41,7 @@ class PDFReportExporter(ReportExporter):
             source, resources = self.fill(nb, {**(resources or {}), "paper": self.paper}, folder)
             shutil.copy(TEMPLATES / "fmlib-typst" / "report.typ", folder)
             # Typst takes absolute paths from its root, and pandoc writes those of the file system.
-            (folder / "main.typ").write_text(source.replace(f'"{name}/', '"/'))
+            (folder / "main.typ").write_text(source.replace(f'"{name}/', '"/'), encoding="utf-8")
             return _compiled(folder / "main.typ", resources["report"].date), resources
 
 
