@@ -19,6 +19,7 @@ from fmlib.data import Images, Labels
 from fmlib.models.base import Classifier
 from fmlib.models.neural import TorchClassifier
 from fmlib.models.transfer import TransferClassifier, grad_cam
+from fmlib.report import show_figure, show_table
 from fmlib.results import Result
 from fmlib.training import default_device, has_bfloat16
 
@@ -107,6 +108,22 @@ def test_sentence(result: Result) -> str:
     return (f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified rightly, at a log loss of "
             f"{result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one alone {result.latency_ms_p50:.2f} ms "
             f"(median). By F1 the hardest class is {worst.name} ({worst.f1:.3f}).")
+
+
+def show_outcome(result: Result) -> None:
+    """Show how a model did on the test images: in words, by class, and what it takes for what."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(test_sentence(result)))
+    show_table(
+        class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
+        "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
+    )  # fmt: skip
+    show_figure(
+        plots.confusion_matrix(result.confusion_matrix, result.class_names),
+        f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
+        "confusion-matrix",
+    )
 
 
 def stage_table(result: Result) -> pd.DataFrame:

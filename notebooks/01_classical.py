@@ -33,11 +33,11 @@ job_sha256: str = ""  # identifies the inputs of an automatic run; empty when ru
 # %% tags=["remove-input"]
 from IPython.display import Markdown, display
 
-from fmlib import describe, plots, results, studies
+from fmlib import describe, results, studies
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_figure, show_table
+from fmlib.report import show_table
 
 # %% [markdown] tags=["model-decision_tree"]
 # A decision tree asks one pixel at a time whether it is brighter than a threshold, and goes left or right. It is grown
@@ -143,13 +143,4 @@ studies.show_search(model)
 # ## On the test images
 
 # %% tags=["remove-input"]
-display(Markdown(describe.test_sentence(result)))
-show_table(
-    describe.class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
-    "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
-)
-show_figure(
-    plots.confusion_matrix(result.confusion_matrix, result.class_names),
-    f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
-    "confusion-matrix",
-)
+describe.show_outcome(result)

@@ -108,13 +108,4 @@ studies.show_search(model)
 # ## On the test images
 
 # %% tags=["remove-input"]
-display(Markdown(describe.test_sentence(result)))
-show_table(
-    describe.class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
-    "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
-)
-show_figure(
-    plots.confusion_matrix(result.confusion_matrix, result.class_names),
-    f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
-    "confusion-matrix",
-)
+describe.show_outcome(result)
