@@ -430,8 +430,8 @@ def test_the_cnn_is_built_as_its_parameters_say():
 def test_the_mlp_is_built_as_its_parameters_say():
     plain = built("mlp", {"hidden_sizes": [20, 10], "batch_norm": False})
     assert [type(layer) for layer in plain.network_] == [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
-    rich = built("mlp", {"hidden_sizes": [20, 10], "dropout": [0.5, 0.0], "input_dropout": 0.1})
-    assert [layer.p for layer in layers(rich, nn.Dropout)] == [0.1, 0.5]
+    rich = built("mlp", {"hidden_sizes": [20, 10], "dropout": [0.5, 0.0]})
+    assert [layer.p for layer in layers(rich, nn.Dropout)] == [0.5]
     assert [layer.num_features for layer in layers(rich, nn.BatchNorm1d)] == [20, 10]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES
@@ -21,7 +21,6 @@ class MLP(NetworkSpec):
     hidden_sizes: tuple[PositiveInt, ...] = (256, 128)
     batch_norm: bool = True
     dropout: float | tuple[float, ...] = 0.0
-    input_dropout: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _one_rate_a_layer(self) -> Self:
@@ -30,7 +29,7 @@ class MLP(NetworkSpec):
         return self
 
     def build(self, examples: Tensor) -> nn.Module:
-        layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(self.input_dropout)]
+        layers: list[nn.Module] = [nn.Flatten()]
         width = examples[0].numel()
         for size, rate in zip(self.hidden_sizes, self.dropouts, strict=True):
             layers.append(nn.Linear(width, size, bias=not self.batch_norm))
