@@ -32,15 +32,15 @@ TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want
 class Missing:
     """A model or, where ``model`` is empty, a chapter that the report should have had.
 
-    ``position`` is the number of notebooks that stand before it, if known; ``chapter`` the title of its chapter, needed where
-    no notebook brings it; with ``summary`` the summary is missing too.
+    ``position`` is the number of notebooks that stand before it; ``chapter`` the title of its chapter, needed where no notebook
+    brings it; with ``summary`` the summary is missing too.
     """
 
     model: str
     display_name: str
     family: str
     reason: str
-    position: int | None = None
+    position: int
     chapter: str = ""
     summary: bool = False
 
@@ -62,7 +62,7 @@ class _Part:
 def merge(notebooks: Sequence[NotebookNode], missing: Sequence[Missing] = ()) -> NotebookNode:
     """One notebook of all ``notebooks``, in their order, with a notice for each of the ``missing``; inputs stay as they are."""
     parts = [_part(nb, str(i)) for i, nb in enumerate(notebooks)]
-    entries = [((i, 1), part) for i, part in enumerate(parts)] + [((_position(m, parts), 0), _notice(m)) for m in missing]
+    entries = [((i, 1), part) for i, part in enumerate(parts)] + [((m.position, 0), _notice(m)) for m in missing]
     placed = _layout([part for _, part in sorted(entries, key=lambda entry: entry[0])])
     summary = [(part, cell) for part, cell in placed if "summary" in cell.metadata.tags]
     if summary and not HEADING.match(next((holder[key] for holder, key in _texts(summary[0][1])), "")):
@@ -162,15 +162,6 @@ def _name_notes(part: _Part, holder: NotebookNode, name: str, key: str, i: int) 
     own = {match[1]: match[0].strip() for match in NOTE_TEXT.finditer(holder[name])}
     part.notes = {f"{key}-{note}": NOTE.sub(f"[^{key}-{note}]", text, count=1) for note, text in own.items()} | part.notes
     holder[name] = NOTE.sub(lambda match: f"[^{key}-{f'{i}-' if match[1] in own else ''}{match[1]}]", holder[name])
-
-
-def _position(item: Missing, parts: list[_Part]) -> int:
-    """Before which notebook a missing model's notice stands: after its family, or before the closing comparison."""
-    if item.position is not None:
-        return item.position
-    models = [i for i, part in enumerate(parts) if part.model]
-    family = [i for i in models if parts[i].meta.get("family") == item.family]
-    return (family or models or [-1])[-1] + 1
 
 
 def _notice(item: Missing) -> _Part:

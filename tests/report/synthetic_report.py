@@ -193,6 +193,6 @@ def merged_report() -> NotebookNode:
         ]
         missing = [
             Missing("svm", "SVM", "classical", "the kernel died (out of memory)\nTraceback ...", position=2),
-            Missing("vgg16", "VGG16", "transfer", "weights can't be had"),
+            Missing("vgg16", "VGG16", "transfer", "weights can't be had", position=4),
         ]
         return merge([data, *models, comparison(patch)], missing)

@@ -109,9 +109,9 @@ def test_missing_models_have_a_notice_in_their_place():
     data, closing = notebook([text("# Data")]), notebook([text("# Comparison")])
     tree = model("tree", text("# Trees", "once"), text("body"))
     missing = [
-        Missing("svm", "SVM", "classical", "no memory\nTraceback"),
+        Missing("svm", "SVM", "classical", "no memory\nTraceback", position=2),
         Missing("first", "First", "classical", "x", position=1),
-        Missing("vgg", "VGG", "04_transfer", "no weights"),
+        Missing("vgg", "VGG", "04_transfer", "no weights", position=2),
     ]
     merged = merge([data, tree, closing], missing)
     assert sources(merged) == [
@@ -148,7 +148,7 @@ def test_a_chapter_of_nothing_but_missing_models_has_its_title():
 
 
 def test_a_report_of_nothing_but_missing_models():
-    assert sources(merge([], [Missing("a", "A", "mlp", "x")])) == ["# Mlp", "## A"]
+    assert sources(merge([], [Missing("a", "A", "mlp", "x", position=0)])) == ["# Mlp", "## A"]
 
 
 def test_figures_number_through_and_references_find_their_own_model_first():
