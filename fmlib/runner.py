@@ -8,9 +8,10 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -23,10 +24,12 @@ import papermill
 from nbclient.exceptions import DeadKernelError
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
+from pydantic import TypeAdapter
 
 from fmlib import results
 from fmlib.data import PROJECT_ROOT, SAMPLE_FILE, get_data
 from fmlib.measure import PACKAGES
+from fmlib.models import registry
 from fmlib.profiles import STUDIES_DIR, TABLES_DIR, Job, Profile, jobs
 from fmlib.training import default_device
 
@@ -78,17 +81,31 @@ class Outcome:
 # --- Staleness ------------------------------------------------------------------------------------------------------------
 
 
-def code_sha256(folder: Path = Path(__file__).parent) -> str:
-    """SHA-256 of the library's code that can change what a job measures or shows; comments and docstrings do not count."""
+def code_sha256(folder: Path = Path(__file__).parent, leave_out: Collection[Path] = ()) -> str:
+    """SHA-256 of the library's code that can change what a job measures or shows, but for some files.
+
+    Comments and docstrings do not count, nor do the registry's lines: a job's own one is an input of its own.
+    """
     digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
-        if path.relative_to(folder).parts[0] not in LATER_MODULES:
+        if path.relative_to(folder).parts[0] not in LATER_MODULES and path not in leave_out:
             digest.update(f"{path.relative_to(folder)}\n{_without_docstrings(path)}".encode())
     return digest.hexdigest()
 
 
+def modules_of_others(model: str) -> set[Path]:
+    """Files that define other models, and that neither the model's classes nor the modules of these make use of."""
+    own = {cls.__module__ for cls in registry.entry(model).schema.__mro__ if cls.__module__.startswith(registry.__package__)}
+    used = own | {getattr(value, "__module__", None) for name in own for value in vars(sys.modules[name]).values()}
+    return {Path(sys.modules[one.schema.__module__].__file__) for one in registry.REGISTRY.values()
+            if one.schema.__module__ not in used}
+
+
 def _without_docstrings(path: Path) -> str:
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    if path == Path(registry.__file__):
+        kept = (node for node in tree.body if not isinstance(node, (ast.ImportFrom, ast.AnnAssign)))
+        tree.body = list(kept)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
@@ -96,14 +113,15 @@ def _without_docstrings(path: Path) -> str:
     return ast.dump(tree)
 
 
-def _inputs(notebook: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _inputs(notebook: str, parameters: Mapping[str, Any], leave_out: Collection[Path] = ()) -> dict[str, Any]:
     source = (NOTEBOOKS_DIR / f"{notebook}.py").read_bytes()
     # of the full data set, the code knows the checksums
     sample = hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest() if parameters["dataset"] == "sample" else None
     return {
         **({"sample": sample} if sample else {}),
-        "code": code_sha256(), "notebook": hashlib.sha256(source).hexdigest(), "parameters": dict(parameters),
-        "versions": {name: version(name) for name in PACKAGES}, "device": default_device().type,
+        "code": code_sha256(leave_out=leave_out), "notebook": hashlib.sha256(source).hexdigest(),
+        "parameters": dict(parameters), "versions": {name: version(name) for name in PACKAGES},
+        "device": default_device().type,
     }  # fmt: skip
 
 
@@ -134,7 +152,9 @@ def dataset_task(profile: Profile) -> Task:
 
 def model_task(job: Job, folder: Path) -> Task:
     plain = asdict(job)
-    inputs = _inputs(job.notebook, plain)
+    inputs = _inputs(job.notebook, plain, modules_of_others(job.model))
+    one = registry.entry(job.model)
+    inputs["entry"] = [one.display_name, one.schema.__module__, TypeAdapter(one.schema).json_schema()]
     for path in (path for folder in STUDY_DIRS for path in folder.glob(f"{job.model}-*")):  # the notebook shows them
         inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     task = Task(job.name, job.notebook, plain, inputs, job)

@@ -22,7 +22,8 @@ from pydantic.dataclasses import dataclass
 
 from fmlib import __main__ as command_line
 from fmlib import results, runner
-from fmlib.models import registry
+from fmlib.models import mlp, registry
+from fmlib.models.cnn import DiracConv
 from fmlib.profiles import Profile
 from fmlib.runner import Outcome, code_sha256, run_profile
 
@@ -240,7 +241,7 @@ def test_a_changed_parameter_makes_one_model_stale(world):
 
 @pytest.mark.parametrize(
     "change",
-    [lambda patch: patch.setattr(runner, "code_sha256", lambda: "other"),
+    [lambda patch: patch.setattr(runner, "code_sha256", lambda **_: "other"),
      lambda patch: patch.setattr(runner, "version", lambda name: "99" if name == "torch" else "1"),
      lambda patch: patch.setattr(runner, "default_device", lambda: torch.device("cuda"))],
     ids=["code", "version of a package", "device"],
@@ -313,6 +314,36 @@ def test_files_count_by_name_and_later_modules_do_not(tmp_path):
     second = code_sha256(tmp_path)
     (tmp_path / "more.py").rename(tmp_path / "most.py")
     assert len({first, second, code_sha256(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("model", "others"),
+    [("svm", {"mlp", "cnn", "transfer"}), ("cnn", {"classical", "mlp", "transfer"}), ("vgg16", {"classical", "mlp", "cnn"})],
+)
+def test_a_model_does_not_depend_on_the_modules_of_others(model, others):
+    assert {path.stem for path in runner.modules_of_others(model)} == others
+
+
+def test_a_model_depends_on_a_module_of_another_that_it_uses(monkeypatch):
+    monkeypatch.setattr(mlp, "borrowed", DiracConv, raising=False)
+    assert {path.stem for path in runner.modules_of_others("mlp")} == {"classical", "transfer"}
+
+
+def test_a_model_that_is_added_makes_no_other_one_stale(world, monkeypatch, tmp_path):
+    path = tmp_path / "registry.py"
+    text = Path(registry.__file__).read_text()
+    monkeypatch.setattr(registry, "__file__", str(path))
+    path.write_text(text)
+    first = code_sha256(tmp_path)
+    path.write_text(text.replace("Entry] = {", 'Entry] = {\n    "x": classical("X", X),'))
+    assert code_sha256(tmp_path) == first
+    path.write_text(text.replace("seed=seed", "seed=seed + 1"))
+    assert code_sha256(tmp_path) != first
+
+
+def test_another_line_of_the_registry_makes_its_model_stale(world, monkeypatch):
+    monkeypatch.setitem(registry.REGISTRY, "beta", registry.classical("Beta the second", Toy, family="01_toy"))
+    assert world.stale() == ["beta-seed-9"]
 
 
 # --- Failures -------------------------------------------------------------------------------------------------------------

@@ -51,7 +51,9 @@ def neural(
 ) -> Entry:  # fmt: skip
     """An entry for a network: its parameters are those of the network, but for the ``fixed`` ones, and its ``recipe``."""
     own: dict[str, Any] = {name: (Literal[value], value) for name, value in fixed.items()}
-    schema = create_model(f"{network.__name__}Parameters", __base__=network, recipe=(Recipe, Recipe()), **own)
+    schema = create_model(
+        f"{network.__name__}Parameters", __base__=network, __module__=network.__module__, recipe=(Recipe, Recipe()), **own
+    )
 
     def make(parameters: Any, seed: int) -> Classifier:
         return classifier(network(**parameters.model_dump(exclude={"recipe"})), parameters.recipe, seed)
