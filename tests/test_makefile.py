@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fmlib.data import PROJECT_ROOT
+from fmlib.profiles import STUDIES_DIR
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
@@ -105,6 +106,22 @@ def test_a_half_made_environment_is_made_again(spaced):
         path.chmod(0o755)
     make("setup", "PYTHON=./python", folder=spaced)
     assert "-m venv --clear .venv" in log.read_text() and "--requirement requirements.lock" in log.read_text()
+
+
+@pytest.mark.parametrize(("target", "kind"), [("search", "search"), ("ablation", "ablation")])
+def test_studies_are_run_by_the_names_of_their_files(target, kind):
+    command = make("-n", target).splitlines()[-1].split()
+    assert command[:4] == ['".venv/bin/python"', "-m", "fmlib", "study"]
+    assert sorted(command[4:]) == sorted(path.stem for path in STUDIES_DIR.glob(f"*-{kind}.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [(("bench",), "-u -m benchmarks.bench"), (("speedrun",), "-u -m benchmarks.speedrun"),
+     (("publish",), "-m fmlib publish "), (("publish", "PROFILE=gpu"), '-m fmlib publish --profile "gpu"')],
+)  # fmt: skip
+def test_what_a_target_runs(arguments, command):
+    assert make("-n", *arguments).splitlines()[-1] == f'".venv/bin/python" {command}'
 
 
 def test_jupyterlab_opens_the_notebooks_as_notebooks(spaced):
