@@ -266,10 +266,11 @@ display(Markdown(ensemble.sentence() if ensemble else "With fewer than two model
 
 # %% tags=["remove-input"]
 share, confidence, lower = 0.75, 0.9, 0.8
-doubtful = errors.noise_candidates(runs, confidence, share)
+likely = errors.noise_candidates(runs, lower, share)
+doubtful = likely[likely["confidence"] >= confidence]
 display(Markdown(f"A candidate is an image to which at least {share:.0%} of the models give one and the same class other than "
                  f"its label, and to that class all models together, after temperature scaling, a mean probability of at least "
-                 f"{confidence:.0%}. At {lower:.0%} there would be {len(errors.noise_candidates(runs, lower, share))}."))
+                 f"{confidence:.0%}. At {lower:.0%} there would be {len(likely)}."))
 show_figure(
     plots.case_gallery(doubtful.head(15), data.test_images, data.class_names, "Labels that the models deny:"),
     "The most doubtful labels: number and label, what the models say, and how sure they are.", "doubtful",

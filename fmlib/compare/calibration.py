@@ -57,10 +57,14 @@ def fit_temperature(proba: NDArray[np.floating], labels: NDArray[np.int64]) -> f
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
 
 
+def temperature_of(run: Record) -> float:
+    """The temperature that a record's validation images ask for."""
+    return fit_temperature(run.predictions.validation_proba, run.predictions.validation_labels)
+
+
 def scaled(run: Record) -> NDArray[np.float64]:
-    """The test probabilities (n, c) of a record at the temperature that its validation images ask for."""
-    p = run.predictions
-    return rescale(p.proba, fit_temperature(p.validation_proba, p.validation_labels))
+    """The test probabilities (n, c) of a record at its temperature."""
+    return rescale(run.predictions.proba, temperature_of(run))
 
 
 def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
@@ -70,9 +74,10 @@ def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
     """
     rows = {}
     for name, run in runs.items():
-        p, after = run.predictions, scaled(run)
-        rows[name] = [fit_temperature(p.validation_proba, p.validation_labels), log_loss(p.proba, p.labels),
-                      log_loss(after, p.labels), run.result.ece, calibration_error(after, p.labels)]
+        p, temperature = run.predictions, temperature_of(run)
+        after = rescale(p.proba, temperature)
+        rows[name] = [temperature, log_loss(p.proba, p.labels), log_loss(after, p.labels), run.result.ece,
+                      calibration_error(after, p.labels)]
     columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 

@@ -19,12 +19,10 @@ class ReportMetadata:
     profile: str = ""
     machine: str = ""
     commit: str = ""
-    authors: tuple[str, ...] = ()
     keywords: tuple[str, ...] = ()
-    language: str = "en"
 
     @property
     def facts(self) -> list[tuple[str, str]]:
         """The facts below the title, as (label, text)."""
         facts = {"Date": self.date, "Profile": self.profile, "Machine": self.machine, "Commit": self.commit}
-        return [(label, text) for label, text in {"Authors": ", ".join(self.authors), **facts}.items() if text]
+        return [(label, text) for label, text in facts.items() if text]
