@@ -147,10 +147,11 @@ def processor_name() -> str:
 
 
 def vector_units() -> str:
-    """What torch computes with on this processor, which decides how fast networks are: ``AVX512 and bfloat16``, ``AVX2``."""
+    """What torch computes with here, which decides how fast networks are: ``AVX2``, ``AVX512 and bfloat16 (AMX)``."""
     capability = torch.backends.cpu.get_cpu_capability()
-    units = ["" if capability == "DEFAULT" else capability, "bfloat16" if has_bfloat16(torch.device("cpu")) else ""]
-    return " and ".join(filter(None, units))
+    matrix_units = " (AMX)" if torch.cpu.get_capabilities().get("amx_bf16") else ""
+    bfloat16 = f"bfloat16{matrix_units}" if has_bfloat16(torch.device("cpu")) else ""
+    return " and ".join(filter(None, ["" if capability == "DEFAULT" else capability, bfloat16]))
 
 
 def describe_machine(device: torch.device) -> dict[str, object]:

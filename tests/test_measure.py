@@ -177,11 +177,20 @@ def test_the_machine_is_described_as_results_want_it():
 
 
 @pytest.mark.parametrize(
-    ("capability", "bfloat16", "units"),
-    [("AVX512", True, "AVX512 and bfloat16"), ("AVX2", False, "AVX2"), ("DEFAULT", True, "bfloat16"), ("DEFAULT", False, "")],
+    ("capability", "matrix_units", "bfloat16", "units"),
+    [
+        ("AVX512", True, True, "AVX512 and bfloat16 (AMX)"),
+        ("AVX512", False, True, "AVX512 and bfloat16"),
+        ("AVX2", False, False, "AVX2"),
+        ("DEFAULT", False, True, "bfloat16"),
+        ("DEFAULT", False, False, ""),
+    ],
 )
-def test_processors_of_one_name_and_different_units_are_different_machines(monkeypatch, capability, bfloat16, units):
+def test_processors_of_one_name_and_different_units_are_different_machines(
+    monkeypatch, capability, matrix_units, bfloat16, units
+):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": matrix_units})
     monkeypatch.setattr(module, "has_bfloat16", lambda _device: bfloat16)
     monkeypatch.setattr(module, "processor_name", lambda: "Some CPU")
     machine = Environment(**describe_machine(torch.device("cpu")))
