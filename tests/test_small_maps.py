@@ -3,11 +3,11 @@
 import pytest
 import timm.layers
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmlib.models.small_maps import DepthwiseConv2d, PointwiseConv2d, small_version
+from fmlib.models.small_maps import DepthwiseConv2d, PatchConv2d, PointwiseConv2d, small_version
 
 
 def outputs_and_gradients(layer: nn.Module, batch: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
@@ -20,7 +20,7 @@ def outputs_and_gradients(layer: nn.Module, batch: Tensor, weight: Tensor, bias:
 
 def assert_same(layer: nn.Conv2d, size: int, kind: type[nn.Module], layout: torch.memory_format) -> None:
     batch = torch.randn(3, layer.in_channels, size, size).contiguous(memory_format=layout)
-    fast = small_version(layer)
+    fast = small_version(layer, size)
     assert type(fast) is kind
     wanted = outputs_and_gradients(layer, batch, layer.weight, layer.bias)
     found = outputs_and_gradients(fast, batch, layer.weight, layer.bias)
@@ -49,25 +49,49 @@ def test_a_pointwise_convolution(size, bias, layout):
     assert_same(nn.Conv2d(8, 12, 1, bias=bias), size, PointwiseConv2d, layout)
 
 
+@given(st.integers(1, 4), st.sampled_from([(1, 0), (2, 0), (3, 1), (5, 2)]), st.sampled_from([1, 2]), st.booleans(), layouts)
+def test_a_convolution_with_few_outputs(size, kernel_and_padding, stride, bias, layout):
+    kernel, padding = kernel_and_padding
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    assume(1 <= outputs <= 2 and (kernel, stride) != (1, 1))
+    assert_same(nn.Conv2d(8, 12, kernel, stride, padding, bias=bias), size, PatchConv2d, layout)
+
+
+@pytest.mark.parametrize(("size", "kind"), [(4, PatchConv2d), (5, nn.Conv2d)])
+def test_a_wide_convolution_on_maps_of_four_pixels(size, kind):
+    assert_same(nn.Conv2d(256, 3, 3, padding=1), size, kind, torch.channels_last)
+
+
 @pytest.mark.parametrize(
-    "layer", [nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1, stride=2), nn.Conv2d(8, 8, 3, padding=1, groups=2)], ids=str
+    ("layer", "size"),
+    [(nn.Conv2d(8, 8, 3, padding=1), 3), (nn.Conv2d(8, 8, 1, stride=2), 5), (nn.Conv2d(8, 8, 3, padding=1, groups=2), 2)],
+    ids=str,
 )
-def test_what_would_not_gain_is_left_as_it_is(layer):
-    assert small_version(layer) is layer
+def test_what_would_not_gain_is_left_as_it_is(layer, size):
+    assert small_version(layer, size) is layer
 
 
-def test_a_depthwise_convolution_stays_in_float32_where_its_neighbours_do_not():
+def test_only_a_depthwise_convolution_stays_in_float32_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         kinds = [
-            small_version(layer)(torch.randn(2, 8, 4, 4)).dtype
-            for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1))
+            small_version(layer, 2)(torch.randn(2, 8, 2, 2)).dtype
+            for layer in (nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, padding=1))
         ]
-    assert kinds == [torch.float32, torch.bfloat16]
+    assert kinds == [torch.float32, torch.bfloat16, torch.bfloat16]
+
+
+def test_patches_in_bfloat16_are_as_near_as_the_plain_convolution():
+    layer = nn.Conv2d(256, 64, 3, padding=1)
+    batch = torch.randn(16, 256, 2, 2)
+    exact = layer(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        errors = [(one(batch) - exact).abs().mean().item() for one in (small_version(layer, 2), layer)]
+    assert errors[0] < 1.5 * errors[1]
 
 
 def test_fixed_weights_get_no_gradient():
     layer = nn.Conv2d(8, 8, 5, padding=2, groups=8, bias=False)
-    fast = small_version(layer)
+    fast = small_version(layer, 3)
     fast.weight.requires_grad_(False)
     batch = torch.randn(2, 8, 3, 3, requires_grad=True)
     fast(batch).sum().backward()

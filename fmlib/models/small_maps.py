@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from timm.layers import Conv2dSame, pad_same
+from timm.layers import Conv2dSame, get_same_padding, pad_same
 from torch import Tensor, nn
 
 
@@ -27,6 +27,56 @@ class PointwiseConv2d(nn.Module):
         return F.linear(batch.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
+class PatchConv2d(nn.Module):
+    """A convolution with the parameters of ``layer``, as one matrix product of the patches that its kernel sees."""
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias, self.stride, self.padding = layer.weight, layer.bias, layer.stride, layer.padding
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if batch.is_cuda:
+            return F.conv2d(batch, self.weight, self.bias, self.stride, self.padding)
+        device, weight = batch.device.type, self.weight
+        if torch.is_autocast_enabled(device):
+            batch, weight = (one.to(torch.get_autocast_dtype(device)) for one in (batch, weight))
+        with torch.autocast(device, enabled=False):
+            maps = _PatchProduct.apply(batch, weight, self.stride[0], self.padding[0])
+            return maps if self.bias is None else maps + self.bias.to(maps.dtype)[:, None, None]
+
+
+class _PatchProduct(torch.autograd.Function):
+    """The convolution. Autograd's own way back through the patches would take twice as long."""
+
+    @staticmethod
+    def forward(ctx: Any, batch: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        channels_out, _, kernel, _ = weight.shape
+        pixels = F.pad(batch.permute(0, 2, 3, 1), (0, 0, *(padding,) * 4))
+        patches = pixels.unfold(1, kernel, stride).unfold(2, kernel, stride).permute(0, 1, 2, 4, 5, 3).flatten(3)
+        ctx.save_for_backward(patches, weight)
+        ctx.size, ctx.stride, ctx.padding = batch.shape[-1], stride, padding
+        return F.linear(patches, weight.permute(0, 2, 3, 1).reshape(channels_out, -1)).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        patches, weight = ctx.saved_tensors
+        channels_out, channels_in, kernel, _ = weight.shape
+        n, outputs, stride, padding = len(patches), patches.shape[1], ctx.stride, ctx.padding
+        errors = gradient.permute(0, 2, 3, 1).reshape(-1, channels_out)
+        to_weight = (errors.T @ patches.flatten(0, 2)).view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
+        if not ctx.needs_input_grad[0]:
+            return None, to_weight, None, None
+        parts = errors @ weight.permute(0, 2, 3, 1).reshape(channels_out, -1)
+        parts = parts.view(n, outputs, outputs, kernel, kernel, channels_in)
+        to_pixels = parts.new_zeros(n, *(ctx.size + 2 * padding,) * 2, channels_in)
+        span = stride * (outputs - 1) + 1
+        for row in range(kernel):
+            for column in range(kernel):
+                to_pixels[:, row : row + span : stride, column : column + span : stride] += parts[:, :, :, row, column]
+        inner = slice(padding, padding + ctx.size)
+        return to_pixels[:, inner, inner].permute(0, 3, 1, 2), to_weight, None, None
+
+
 class DepthwiseConv2d(nn.Module):
     """A depthwise convolution with the parameters of ``layer``; on a CPU in float32 always, since bfloat16 makes it slower."""
 
@@ -37,12 +87,16 @@ class DepthwiseConv2d(nn.Module):
         self.pads_itself = isinstance(layer, Conv2dSame)
 
     def forward(self, batch: Tensor) -> Tensor:
+        padding = self.padding
         if self.pads_itself:
-            batch = pad_same(batch, self.kernel_size, self.stride)
+            margins = get_same_padding(batch.shape[-1], self.kernel_size[0], self.stride[0], 1)  # on two opposite sides
+            padding = (margins // 2,) * 2
+            if margins % 2:
+                batch, padding = pad_same(batch, self.kernel_size, self.stride), (0, 0)
         if batch.is_cuda:
-            return F.conv2d(batch, self.weight, self.bias, self.stride, self.padding, groups=len(self.weight))
+            return F.conv2d(batch, self.weight, self.bias, self.stride, padding, groups=len(self.weight))
         with torch.autocast(batch.device.type, enabled=False):
-            return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, self.padding)
+            return _Depthwise.apply(batch.float(), self.weight, self.bias, self.stride, padding)
 
 
 class _Depthwise(torch.autograd.Function):
@@ -84,9 +138,14 @@ def _taps(size: int, outputs: int, kernel: int, stride: int, padding: int) -> Te
     return torch.einsum("pru,qsv->pqrsuv", joins.float(), joins.float()).reshape(-1, kernel**2)
 
 
-def small_version(layer: nn.Conv2d) -> nn.Module:
-    """The layer that is fastest on small square maps on a CPU: ``layer`` itself, or one with its parameters."""
+def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
+    """The layer that is fastest on square maps of ``size`` pixels on a CPU: ``layer`` itself, or one with its parameters."""
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         return DepthwiseConv2d(layer)
-    pointwise = (layer.groups, layer.kernel_size, layer.stride, layer.padding) == (1, (1, 1), (1, 1), (0, 0))
-    return PointwiseConv2d(layer) if pointwise else layer
+    (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
+    if layer.groups > 1 or isinstance(layer, Conv2dSame):
+        return layer
+    if (kernel, stride, padding) == (1, 1, 0):
+        return PointwiseConv2d(layer)
+    outputs = (size + 2 * padding - kernel) // stride + 1
+    return PatchConv2d(layer) if outputs <= 2 or (outputs <= 4 and layer.in_channels >= 256) else layer

@@ -209,17 +209,21 @@ class Backbone(nn.Module):
     @torch.no_grad()
     def _fit_to(self, example: Tensor) -> int:
         """Make convolutions fit for maps as small as the example's; returns the number of features."""
-        hooks = [
-            layer.register_forward_pre_hook(lambda layer, inputs: drop_idle_taps(layer, inputs[0].shape[-1]))
-            for layer in self.modules() if type(layer) is nn.Conv2d and max(layer.padding) > 0
-        ]  # fmt: skip
+        sizes: dict[nn.Module, int] = {}
+
+        def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+            sizes[layer] = inputs[0].shape[-1]
+            if type(layer) is nn.Conv2d and max(layer.padding) > 0:
+                drop_idle_taps(layer, sizes[layer])
+
+        hooks = [layer.register_forward_pre_hook(fit) for layer in self.modules() if isinstance(layer, nn.Conv2d)]
         width = self.eval().features(example).shape[1]
         for hook in hooks:
             hook.remove()
         for parent in list(self.modules()):
             for name, layer in parent.named_children():
                 if isinstance(layer, nn.Conv2d):
-                    setattr(parent, name, small_version(layer))
+                    setattr(parent, name, small_version(layer, sizes[layer]))
         return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
