@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import resource
 import subprocess
 import sys
@@ -142,7 +143,7 @@ def processor_name() -> str:
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
+                return re.sub(r"\((R|TM)\)", "", line.split(":", 1)[1]).strip()  # without trademark signs
     return platform.processor() or platform.machine()
 
 

@@ -226,5 +226,5 @@ def test_git_state_is_unknown_outside_a_checkout_and_without_git(tmp_path, monke
 def test_the_processor_has_a_name_where_the_system_does_not_tell_it(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "Path", lambda _path: tmp_path / "cpuinfo")
     assert module.processor_name()
-    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Test CPU: v2\n")
+    (tmp_path / "cpuinfo").write_text("processor : 0\nmodel name\t: Test(R) CPU(TM): v2\n")
     assert module.processor_name() == "Test CPU: v2"
