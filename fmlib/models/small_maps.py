@@ -28,7 +28,7 @@ class PointwiseConv2d(nn.Module):
 
 
 class PatchConv2d(nn.Module):
-    """A convolution with the parameters of ``layer``, as one matrix product of the patches that its kernel sees."""
+    """A convolution with the parameters of ``layer``, as a linear layer over the patches that its kernel sees."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -37,44 +37,30 @@ class PatchConv2d(nn.Module):
     def forward(self, batch: Tensor) -> Tensor:
         if batch.is_cuda:
             return F.conv2d(batch, self.weight, self.bias, self.stride, self.padding)
-        device, weight = batch.device.type, self.weight
-        if torch.is_autocast_enabled(device):
-            batch, weight = (one.to(torch.get_autocast_dtype(device)) for one in (batch, weight))
-        with torch.autocast(device, enabled=False):
-            maps = _PatchProduct.apply(batch, weight, self.stride[0], self.padding[0])
-            return maps if self.bias is None else maps + self.bias.to(maps.dtype)[:, None, None]
+        patches = _Patches.apply(batch, self.weight.shape[-1], self.stride[0], self.padding[0])
+        return F.linear(patches, self.weight.permute(0, 2, 3, 1).flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
-class _PatchProduct(torch.autograd.Function):
-    """The convolution. Autograd's own way back through the patches would take twice as long."""
+class _Patches(torch.autograd.Function):
+    """The patches (n, outputs, outputs, kernel**2 * c) of maps (n, c, size, size); autograd's way back takes longer."""
 
     @staticmethod
-    def forward(ctx: Any, batch: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        channels_out, _, kernel, _ = weight.shape
+    def forward(ctx: Any, batch: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
+        ctx.size, ctx.kernel, ctx.stride, ctx.padding = batch.shape[-1], kernel, stride, padding
         pixels = F.pad(batch.permute(0, 2, 3, 1), (0, 0, *(padding,) * 4))
-        patches = pixels.unfold(1, kernel, stride).unfold(2, kernel, stride).permute(0, 1, 2, 4, 5, 3).flatten(3)
-        ctx.save_for_backward(patches, weight)
-        ctx.size, ctx.stride, ctx.padding = batch.shape[-1], stride, padding
-        return F.linear(patches, weight.permute(0, 2, 3, 1).reshape(channels_out, -1)).permute(0, 3, 1, 2)
+        return pixels.unfold(1, kernel, stride).unfold(2, kernel, stride).permute(0, 1, 2, 4, 5, 3).flatten(3)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        patches, weight = ctx.saved_tensors
-        channels_out, channels_in, kernel, _ = weight.shape
-        n, outputs, stride, padding = len(patches), patches.shape[1], ctx.stride, ctx.padding
-        errors = gradient.permute(0, 2, 3, 1).reshape(-1, channels_out)
-        to_weight = (errors.T @ patches.flatten(0, 2)).view(channels_out, kernel, kernel, channels_in).permute(0, 3, 1, 2)
-        if not ctx.needs_input_grad[0]:
-            return None, to_weight, None, None
-        parts = errors @ weight.permute(0, 2, 3, 1).reshape(channels_out, -1)
-        parts = parts.view(n, outputs, outputs, kernel, kernel, channels_in)
-        to_pixels = parts.new_zeros(n, *(ctx.size + 2 * padding,) * 2, channels_in)
-        span = stride * (outputs - 1) + 1
+        kernel, stride, padding = ctx.kernel, ctx.stride, ctx.padding
+        parts = gradient.unflatten(3, (kernel, kernel, -1))
+        pixels = parts.new_zeros(len(parts), *(ctx.size + 2 * padding,) * 2, parts.shape[-1])
+        span = stride * (parts.shape[1] - 1) + 1
         for row in range(kernel):
             for column in range(kernel):
-                to_pixels[:, row : row + span : stride, column : column + span : stride] += parts[:, :, :, row, column]
+                pixels[:, row : row + span : stride, column : column + span : stride] += parts[:, :, :, row, column]
         inner = slice(padding, padding + ctx.size)
-        return to_pixels[:, inner, inner].permute(0, 3, 1, 2), to_weight, None, None
+        return pixels[:, inner, inner].permute(0, 3, 1, 2), None, None, None
 
 
 class DepthwiseConv2d(nn.Module):
