@@ -183,12 +183,13 @@ def learning_curves(history: Sequence[Epoch]) -> Plot:
                              for name in ("train_loss", "validation_loss", "validation_accuracy"))
     best = int(loss.argmin())
     stages = [i for i in range(len(history)) if not i or history[i].stage != history[i - 1].stage]
-    for ax, values, colour, words in ((left, train, GREY, "training"), (left, loss, BLUE, "validation"),
-                                      (right, 100 * accuracy, BLUE, "")):
+    for ax, values, colour in ((left, train, GREY), (left, loss, BLUE), (right, 100 * accuracy, BLUE)):
         ax.plot(epochs, values, color=colour, marker="o", markersize=2.5)
-        ax.annotate(words, (epochs[-1], values[-1]), (4, 0), textcoords="offset points", color=colour, va="center")
+    higher, lower = ("bottom", "top") if train[-1] > loss[-1] else ("top", "bottom")  # so that lines may end in one point
+    for values, colour, words, side in ((train, GREY, "training", higher), (loss, BLUE, "validation", lower)):
+        left.annotate(words, (epochs[-1], values[-1]), (4, 0), textcoords="offset points", color=colour, va=side)
     for ax, value, title in ((left, loss[best], "Loss"), (right, 100 * accuracy[best], "Validation accuracy (%)")):
-        ax.plot(best + 1, value, "o", color=VERMILION, markersize=6, zorder=4)
+        ax.plot(best + 1, value, "o", color=VERMILION, markersize=6, zorder=4, label="lowest validation loss")
         ax.set_xlabel("epoch")
         ax.set_title(title, pad=16 if len(stages) > 1 else 6)
         ax.xaxis.get_major_locator().set_params(integer=True)
@@ -196,8 +197,7 @@ def learning_curves(history: Sequence[Epoch]) -> Plot:
         for i in stages if len(stages) > 1 else []:
             ax.axvline(i + 0.5, color=GREY, linewidth=0.8, linestyle=":")
             ax.text(i + 0.5, 1.01, history[i].stage, transform=ax.get_xaxis_transform(), va="bottom", color=GREY, fontsize=7.5)
-    right.annotate("lowest validation loss", (best + 1, 100 * accuracy[best]), (0, -14), textcoords="offset points",
-                   color=VERMILION, ha="right" if best > len(history) / 2 else "left")
+    right.legend(labelcolor=VERMILION, handletextpad=0, frameon=False)
     return figure, (f"Validation loss is lowest, {loss[best]:.3f}, in epoch {best + 1} of {len(history)}, with an accuracy of "
                     f"{accuracy[best]:.1%}; the last epoch's is {loss[-1]:.3f}, with a training loss of {train[-1]:.3f}.")
 

@@ -87,6 +87,10 @@ def scores() -> pd.DataFrame:
     return frame
 
 
+def settings() -> pd.DataFrame:
+    return pd.DataFrame({"setting": [f"setting {i}" for i in range(21)], "value": [f"value {i}" for i in range(21)]})
+
+
 INTRODUCTION = """# {chapter}
 
 A family's introduction, with *emphasis* and a source[^1]. Each model below is trained on the same images. A line of text that
@@ -168,6 +172,7 @@ def comparison(monkeypatch: pytest.MonkeyPatch) -> NotebookNode:
     cells = [
         text("# Comparison\n\nAll models side by side."),
         code("v()", new_output("display_data", data={"text/markdown": verdict}), tags=("summary", "remove-input")),
+        code("long()", shown(monkeypatch, lambda: show_table(settings(), "All settings", "settings"))),
         code("wide()", shown(monkeypatch, lambda: show_table(wide, "Everything", "everything", {"a long heading 3": "min"}))),
         code(
             "broken()", new_output("error", ename="ValueError", evalue="\x1b[31mno such column\nat line 3", traceback=["Trace"])

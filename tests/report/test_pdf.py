@@ -127,6 +127,16 @@ def test_a_table_over_two_pages_repeats_its_head(pdf):
     assert len(parts) == 2 and all("heading" in page for page in parts)
 
 
+def test_a_long_narrow_table_stands_in_two_columns_on_one_page(pdf):
+    rows = [f"setting {i} value {i}" for i in range(21)]
+    [page] = [page for page in pdf.pages if "setting 0" in page.extract_text()]
+    assert [row for row in rows if row not in page.extract_text()] == []
+    places = {}
+    page.extract_text(visitor_text=lambda text, matrix, *_: places.update({text.strip(): matrix[4:6]}))
+    (left, top), (right, beside) = places["setting 0"], places["setting 11"]
+    assert left < right and top == beside
+
+
 def test_figures_and_tables_stay_with_their_captions(pdf):
     pages = [page.extract_text() for page in pdf.pages]
     described = [one for one in elements(pdf.trailer["/Root"]["/StructTreeRoot"], "/Figure") if one["/Alt"] != "a dot"]
