@@ -19,8 +19,8 @@ COLUMNS = ["family", "accuracy", "low", "high", "log_loss", "ece", "train_second
 def listed(names: Iterable[str]) -> str:
     """Names as one phrase; with semicolons where a name has a comma in it."""
     *most, last = names
-    comma = "; " if any("," in name for name in [*most, last]) else ", "
-    return f"{comma.join(most)} and {last}" if most else last
+    comma, end = ("; ", "; and ") if any("," in name for name in [*most, last]) else (", ", " and ")
+    return f"{comma.join(most)}{end}{last}" if most else last
 
 
 def representatives(records: Iterable[Record]) -> dict[str, Record]:
