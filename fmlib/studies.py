@@ -6,7 +6,6 @@ kept with the project, so that a report shows it without running it. The test im
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -60,14 +59,11 @@ def load_study(name: str, folder: Path = STUDIES_DIR) -> Study:
 
 
 def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``."""
-    parameters = copy.deepcopy(base)
+    """Parameters as in ``base``, which stays as it is, but for other values at dotted keys: ``{"recipe.lr": 0.1}``."""
+    parameters = dict(base)
     for key, value in change.items():
-        *parents, last = key.split(".")
-        place = parameters
-        for parent in parents:
-            place = place.setdefault(parent, {})
-        place[last] = value
+        first, _, rest = key.partition(".")
+        parameters[first] = changed(parameters.get(first, {}), {rest: value}) if rest else value
     return parameters
 
 

@@ -67,11 +67,11 @@ from fmlib.report import show_figure, show_table
 
 # %% [markdown] tags=["model-resnet34"]
 # A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has nothing to say can be silent,
-# and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four
-# stages.[^resnet] At 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel only the middle
-# weight meets anything but padding. The others, half of all weights, are left out, and every output stays the same. Where
-# a map has 2 × 2 pixels, the patches that a kernel sees are gathered first, and the whole convolution is one matrix
-# product: the same outcome again, sooner than by a processor's convolution routines, as in VGG16's last blocks.
+# and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four stages.[^resnet]
+# At 28 or 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel only the middle weight meets
+# anything but padding. The others, half of all weights, are left out, and every output stays the same. Where a map has 2 × 2
+# pixels, the patches that a kernel sees are gathered first, and the whole convolution is one matrix product: the same outcome
+# again, sooner than by a processor's convolution routines, as in VGG16's last blocks.
 #
 # [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*, 2015,
 #     [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).

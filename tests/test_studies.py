@@ -81,6 +81,12 @@ def test_dotted_keys_change_a_copy_and_leave_the_base_alone():
     assert base == {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
 
 
+def test_a_change_in_one_place_spares_what_yaml_shares_with_it():
+    shared = {"lr": 0.1}
+    after = changed({"probe": shared, "recipe": shared}, {"recipe.lr": 0.2})
+    assert after == {"probe": {"lr": 0.1}, "recipe": {"lr": 0.2}}
+
+
 def test_every_variant_is_judged_on_the_validation_images_alone(place, untested, small):
     said = []
     table = run_study("tree-search", untested, said.append)
