@@ -64,6 +64,10 @@ def test_a_reader_can_see_how_each_figure_was_made(show):
     assert made == figures > 20
 
 
+def test_its_tables_fit_a_small_laptop(show):
+    assert show(width=1152).evaluate(TOO_WIDE) == []
+
+
 def test_its_tables_fit_a_printed_page(show):
     page = show(width=718)  # A4 less margins of 10 mm
     page.emulate_media(media="print")
