@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from fmlib.data import DataError, get_data
+from fmlib.data import DataError
 from fmlib.profiles import ProfileError, available_profiles, load_profile
 from fmlib.report.metadata import PAPERS
 from fmlib.training import default_device
@@ -25,11 +25,6 @@ def report(arguments: argparse.Namespace) -> int:
     outcome = run_profile(load_profile(arguments.profile or default_profile()), build_dir=build_dir)
     write_report(outcome, paper=arguments.paper)
     return 1 if outcome.failures else 0
-
-
-def data(arguments: argparse.Namespace) -> int:
-    get_data()
-    return 0
 
 
 def study(arguments: argparse.Namespace) -> int:
@@ -61,8 +56,6 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--build-dir", metavar="FOLDER", help="where to build; default: build/")
     command.add_argument("--paper", choices=PAPERS, default=PAPERS[0], help="the PDF's paper; default: %(default)s")
     command.set_defaults(run=report)
-    command = commands.add_parser("data", help="get and verify FashionMNIST")
-    command.set_defaults(run=data)
     command = commands.add_parser("study", help="run searches or ablations of params/studies, keep their tables")
     command.add_argument("names", nargs="+", help="for example cnn-ablation")
     command.set_defaults(run=study)
