@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFlo
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
-from fmlib.transforms import Augmentation, to_network
+from fmlib.transforms import Augmentation, pixel_statistics, to_network
 
 EVAL_BATCH_SIZE = 500  # at most
 
@@ -36,7 +36,8 @@ class Recipe(BaseModel):
     validation loss, and restore the best weights; None trains all epochs and keeps the last. ``flip_averaging``: predict the
     mean over an image and its mirror image. ``precision``: "bfloat16" runs convolutions and matrix products in it where the
     processor has it, "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard
-    deviation 1 ("standard"), or to [0, 1] ("unit").
+    deviation 1 ("standard"), their square roots to the same ("roots", a gamma correction that spreads the dark shades),
+    or pixels to [0, 1] ("unit").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,8 +56,16 @@ class Recipe(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     image_size: PositiveInt | None = None
-    scaling: Literal["standard", "unit"] = "standard"
+    scaling: Literal["standard", "roots", "unit"] = "standard"
     augmentation: Augmentation = Augmentation()
+
+    def statistics(self, images: Tensor) -> tuple[float, float]:
+        """The mean and standard deviation to scale by, of raw training images uint8 (n, H, W)."""
+        return (0.0, 255.0) if self.scaling == "unit" else pixel_statistics(images, self.scaling == "roots")
+
+    def inputs(self, images: Tensor, mean: float, std: float) -> Tensor:
+        """The eval transform of raw images uint8 (n, H, W): float32 (n, 1, size, size)."""
+        return to_network(images, mean, std, self.image_size, self.scaling == "roots")
 
 
 # --- Device, seeds, clocks ------------------------------------------------------------------------------------------------
@@ -170,7 +179,7 @@ def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 @dataclass
 class Template:
-    """Train, validate and test one network; ``mean`` and ``std`` (grey levels) belong to the eval transform.
+    """Train, validate and test one network; ``mean`` and ``std`` are those of ``recipe.statistics``.
 
     ``history`` gets a row an epoch (the fields of ``results.Epoch``), ``train_seconds`` the time of the training steps.
     """
@@ -198,7 +207,7 @@ class Template:
         """The eval transform of raw images (n, H, W), laid out in memory as the recipe says; features stay as they are."""
         if images.is_floating_point():
             return images.float()
-        batch = to_network(images, self.mean, self.std, self.recipe.image_size)
+        batch = self.recipe.inputs(images, self.mean, self.std)
         return batch.contiguous(memory_format=self.memory_format)
 
     def autocast(self) -> torch.autocast:

@@ -85,20 +85,26 @@ def random_jitter(images: Tensor, strength: float, generator: Generator) -> Tens
     return bright.sub_(mean).mul_(contrast).add_(mean).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def pixel_statistics(images: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of the pixels of uint8 images (n, H, W), exact, without a float copy of them."""
+def pixel_statistics(images: Tensor, roots: bool = False) -> tuple[float, float]:
+    """Mean and standard deviation of the pixels of uint8 images (n, H, W), or of their square ``roots``.
+
+    Exact, and without a float copy of the images.
+    """
     counts = torch.bincount(images.flatten(), minlength=256).double()
     level = torch.arange(256, dtype=torch.float64, device=images.device)
+    level = level.sqrt() if roots else level
     mean = (counts * level).sum() / counts.sum()
     return mean.item(), ((counts * (level - mean) ** 2).sum() / counts.sum()).sqrt().item()
 
 
-def to_network(images: Tensor, mean: float, std: float, image_size: int | None = None) -> Tensor:
+def to_network(images: Tensor, mean: float, std: float, image_size: int | None = None, roots: bool = False) -> Tensor:
     """The eval transform: uint8 (n, H, W) to float32 (n, 1, size, size), normalised to ``(pixel - mean) / std``.
 
-    ``mean`` and ``std`` are in grey levels from 0 to 255; resizing, where asked for, is bilinear with antialiasing.
+    A pixel is a grey level from 0 to 255 or, with ``roots``, its square root, and so are ``mean`` and ``std``. Resizing, where
+    asked for, is bilinear with antialiasing.
     """
-    batch = images.unsqueeze(1).float().sub_(mean).div_(std)
+    batch = images.unsqueeze(1).float()
+    batch = (batch.sqrt_() if roots else batch).sub_(mean).div_(std)
     if image_size is not None and image_size != images.shape[-1]:
         batch = F.interpolate(batch, size=(image_size, image_size), mode="bilinear", antialias=True, align_corners=False)
     return batch

@@ -366,6 +366,16 @@ def test_features_by_hog_change_what_a_classical_model_sees(small):
     assert not np.array_equal(*proba)
 
 
+def test_a_kernel_sees_roots_of_squares_as_it_sees_the_shades_themselves(small):
+    shades = [images // 16 for images in (small.train_images, small.validation_images, small.test_images)]  # 0 to 15
+    proba = []
+    for features, power in (("pixels", 1), ("roots", 2)):
+        train, validation, test = (images**power for images in shades)
+        model = build("svm", {"features": features, "components": None})  # whose gamma undoes the scale
+        proba.append(model.fit(train, small.train_labels, (validation, small.validation_labels)).predict_proba(test))
+    assert np.allclose(*proba, atol=1e-3)
+
+
 def test_the_svms_temperature_is_fitted_on_validation_images_and_keeps_the_predictions(small):
     one, other = (build("svm", {"components": 20}) for _ in range(2))
     one.fit(*small.train, small.validation)
@@ -457,6 +467,14 @@ def test_the_original_profile_has_the_studys_mlp():
 def test_unit_scaling_needs_no_statistics_of_the_training_images(small):
     classifier = build("mlp", {"hidden_sizes": [4], "recipe": QUICK | {"scaling": "unit"}}).fit(*small.train, small.validation)
     assert (classifier.mean_, classifier.std_) == (0.0, 255.0)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "roots"])
+def test_a_network_sees_images_of_mean_zero_and_deviation_one(scaling, small):
+    classifier = build("mlp", {"hidden_sizes": [4], "recipe": QUICK | {"scaling": scaling}}).fit(*small.train, small.validation)
+    seen = classifier.inputs(small.train_images)
+    assert abs(seen.mean().item()) < 1e-4 and abs(seen.std(correction=0).item() - 1) < 1e-4
+    assert len(seen.unique()) == len(np.unique(small.train_images))
 
 
 def test_flip_averaging_makes_predictions_symmetric(fitted, small):

@@ -208,10 +208,11 @@ def test_required_weights_that_cannot_be_had_stop_the_fit(weights_folder, small)
 
 
 def test_without_weights_it_trains_from_scratch_by_the_recipe_for_that_and_says_so_once(weights_folder, small, caplog):
-    parameters = tiny("auto", scratch={"epochs": 2, "batch_size": 50, "image_size": 32})
+    parameters = tiny("auto", scratch={"epochs": 2, "batch_size": 50, "image_size": 32, "scaling": "unit"})
     classifier = build("mobilenet_v3_small", parameters).fit(*small.train, small.validation)
     assert [record.levelname for record in caplog.records if "from scratch" in record.message] == ["WARNING"]
     assert classifier.weights_ == {"source": "none"} and [row["stage"] for row in classifier.history_] == ["train"] * 2
+    assert classifier.inputs(small.train_images).amin() >= 0
 
 
 @pytest.fixture(scope="module")

@@ -124,15 +124,17 @@ def test_augmentation_refuses_what_it_cannot_do(wrong):
         Augmentation(**wrong)
 
 
-@given(batches)
-def test_pixel_statistics_are_numpys(images):
-    mean, std = pixel_statistics(images)
-    assert np.isclose(mean, images.numpy().mean(dtype=np.float64)) and np.isclose(std, images.numpy().std(dtype=np.float64))
+@given(batches, st.booleans())
+def test_pixel_statistics_are_numpys(images, roots):
+    mean, std = pixel_statistics(images, roots)
+    pixels = np.sqrt(images.numpy(), dtype=np.float64) if roots else images.numpy().astype(np.float64)
+    assert np.isclose(mean, pixels.mean()) and np.isclose(std, pixels.std())
 
 
-def test_the_eval_transform_standardises_exactly(small):
+@pytest.mark.parametrize("roots", [False, True])
+def test_the_eval_transform_standardises_exactly(small, roots):
     images = torch.from_numpy(small.train_images)
-    batch = to_network(images, *pixel_statistics(images))
+    batch = to_network(images, *pixel_statistics(images, roots), roots=roots)
     assert batch.shape == (300, 1, 28, 28) and batch.dtype == torch.float32
     assert abs(batch.mean().item()) < 1e-4 and abs(batch.std(correction=0).item() - 1) < 1e-4
 
@@ -141,6 +143,11 @@ def test_the_eval_transform_standardises_exactly(small):
 def test_the_eval_transform_is_affine_in_the_pixels(images):
     assert torch.allclose(to_network(images, 100.0, 50.0)[:, 0], (images.float() - 100) / 50)
     assert torch.equal(to_network(images, 0.0, 255.0)[:, 0], images.float() / 255)
+
+
+def test_roots_spread_the_dark_shades():
+    shades = torch.tensor([0, 1, 4, 9, 196, 225], dtype=torch.uint8)[:, None, None]
+    assert to_network(shades, 1.0, 2.0, roots=True).flatten().tolist() == [-0.5, 0.0, 0.5, 1.0, 6.5, 7.0]
 
 
 @pytest.mark.parametrize("size", [14, 28, 64])

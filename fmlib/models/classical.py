@@ -1,4 +1,4 @@
-"""Decision tree, random forest, SVM and gradient boosting, on pixels or on HOG features."""
+"""Decision tree, random forest, SVM and gradient boosting, on pixels, on their square roots or on HOG features."""
 
 from __future__ import annotations
 
@@ -54,9 +54,13 @@ def _hog_batch(images: torch.Tensor, cell_size: int, orientations: int) -> torch
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Classical(Predictor):
-    """What the four share: features of raw images in, an estimator of scikit-learn's kind behind."""
+    """What the four share: features of raw images in, an estimator of scikit-learn's kind behind.
 
-    features: Literal["pixels", "hog"] = "pixels"
+    ``features``: pixels from 0 to 1, their square roots ("roots", a gamma correction that spreads the dark shades), or
+    histograms of oriented gradients ("hog").
+    """
+
+    features: Literal["pixels", "roots", "hog"] = "pixels"
     seed: int = 9
 
     def fit(self, images: Images, labels: Labels, validation: tuple[Images, Labels]) -> Self:
@@ -82,7 +86,10 @@ class Classical(Predictor):
         return self.flops_
 
     def _features(self, images: Images) -> Features:
-        return hog(images) if self.features == "hog" else images.reshape(len(images), -1).astype(np.float32) / 255
+        if self.features == "hog":
+            return hog(images)
+        pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+        return np.sqrt(pixels, out=pixels) if self.features == "roots" else pixels
 
     def _fit(self, features: Features, labels: Labels) -> Any:
         raise NotImplementedError

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from fmlib.data import Images, Labels, check_images, check_labelled
 from fmlib.models.base import Predictor
 from fmlib.training import Recipe, Template, default_device, seed_everything
-from fmlib.transforms import pixel_statistics, to_network
 
 
 class NetworkSpec(BaseModel):
@@ -41,16 +40,20 @@ class TorchClassifier(Predictor):
         train_images, train_labels, *held_out = (
             torch.from_numpy(np.ascontiguousarray(array)).to(self.device_) for array in (images, labels, *validation)
         )
-        self.mean_, self.std_ = pixel_statistics(train_images) if self.recipe.scaling == "standard" else (0.0, 255.0)
         self.history_, self.train_seconds_ = [], 0.0
-        self.recipe_ = self.recipe
-        self.network_ = self._build(train_images[:5000])
+        self.network_ = self._build(train_images)
         self._train(train_images, train_labels, (held_out[0], held_out[1]))
         return self
 
     def _build(self, images: Tensor) -> nn.Module:
-        """The new network for raw images like these, uint8 (n, H, W)."""
-        return self.network.build(to_network(images, self.mean_, self.std_, self.recipe.image_size))
+        """Settle the recipe; the new network for these raw training images, uint8 (n, H, W)."""
+        self._follow(self.recipe, images)
+        return self.network.build(self.recipe.inputs(images[:5000], self.mean_, self.std_))
+
+    def _follow(self, recipe: Recipe, images: Tensor) -> None:
+        """Train by this recipe, and scale images as it says, by the statistics of these."""
+        self.recipe_ = recipe
+        self.mean_, self.std_ = recipe.statistics(images)
 
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
         """The stages of training, of which most networks have one."""

@@ -293,7 +293,7 @@ class TransferClassifier(TorchClassifier):
     def _build(self, images: Tensor) -> nn.Module:
         found = self._find_weights()
         self.weights_ = {"source": found.source, "sha256": found.sha256} if found else {"source": "none"}
-        self.recipe_ = self.recipe if found else self.network.scratch or self.recipe
+        self._follow(self.recipe if found else self.network.scratch or self.recipe, images)
         size = self.recipe_.image_size or images.shape[-1]
         return Backbone(self.network.architecture, size, found and found.state, self.network.new_stem)
 
