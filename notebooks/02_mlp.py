@@ -50,6 +50,9 @@ from fmlib.report import show_figure, show_table
 #
 # $$ \ell = -\sum_c \left[(1 - \varepsilon)\, 1_{c = y} + \tfrac{\varepsilon}{10}\right] \log \hat p_c . $$
 #
+# Where the settings call the scaling *roots*, what the network sees of a pixel is its square root, a gamma correction that
+# spreads the dark shades.
+#
 # The original study's network was narrower and deeper, had no batch normalisation, dropped half of its last but one layer, and
 # learnt at one rate from the first step to the last; here the rate rises, then falls to zero. The ablation below tries most of
 # these. The time is another matter: it was saved outside the network, as the section on training tells.
