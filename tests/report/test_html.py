@@ -161,6 +161,19 @@ def test_it_works_without_javascript(show):
     assert page.locator("math").count() >= 9 and page.locator("figure img").first.is_visible()
 
 
+def test_formulas_need_no_font_of_the_readers(show):
+    page = show()
+    browser = page.context.new_cdp_session(page)
+    browser.send("DOM.enable")
+    browser.send("CSS.enable")
+    root = browser.send("DOM.getDocument")["root"]["nodeId"]
+    fonts = []
+    for node in browser.send("DOM.querySelectorAll", {"nodeId": root, "selector": "math :is(mi, mn, mo)"})["nodeIds"]:
+        fonts += browser.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
+    assert {font["familyName"] for font in fonts if font["isCustomFont"]} == {"STIX Two Math"}
+    assert [font["familyName"] for font in fonts if not font["isCustomFont"]] == []
+
+
 def test_it_prints_without_its_controls(show, tmp_path):
     page = show()
     page.emulate_media(media="print")
