@@ -59,7 +59,7 @@ def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[s
     size and augmentation, timed in turns."""
     profile, seconds = load_profile("original"), {}
     for model, name in STUDY_NETWORKS.items():
-        parameters = _with_epochs(profile.models[model], 1)
+        parameters = with_epochs(profile.models[model], 1)
         ours, theirs = [], []
         for _ in range(3):  # alternating, so that a noisy neighbour troubles both
             classifier = build(model, parameters)
@@ -101,7 +101,7 @@ def growth(
     """
     exponents = {}
     for model in models:
-        parameters = _with_epochs(load_profile("cpu").models[model], 1)
+        parameters = with_epochs(load_profile("cpu").models[model], 1)
         costs = [fit_alone(model, parameters, _first(data, size)) for size in sizes]
         exponents[model] = float(np.polyfit(np.log(sizes), np.log([seconds for seconds, _ in costs]), 1)[0])
         told = ", ".join(f"{size:,} images {seconds:.1f} s and {memory:.0f} MB"
@@ -111,7 +111,8 @@ def growth(
 
 
 def fit_alone(model: str, parameters: Mapping[str, Any], data: ImageData) -> tuple[float, float]:
-    """Seconds of training and MiB over the baseline of one fit in a process of its own, whose memory no other fit has used."""
+    """Seconds of training, and MiB of RAM over the baseline and of video memory, of one fit in a process of its own, whose
+    memory no other fit has used."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         return pool.submit(_fit, model, parameters, data).result()
 
@@ -119,7 +120,7 @@ def fit_alone(model: str, parameters: Mapping[str, Any], data: ImageData) -> tup
 def _fit(model: str, parameters: Mapping[str, Any], data: ImageData) -> tuple[float, float]:
     measure(build(model, parameters), _first(data, 500))  # starts threads and loads what is loaded late
     measured = measure(build(model, parameters), data)
-    return measured.train_seconds, measured.memory.over_baseline_mb
+    return measured.train_seconds, measured.memory.over_baseline_mb + (measured.memory.peak_vram_mb or 0)
 
 
 def _first(data: ImageData, size: int) -> ImageData:
@@ -128,7 +129,7 @@ def _first(data: ImageData, size: int) -> ImageData:
                    test_images=data.test_images[:500], test_labels=data.test_labels[:500])  # fmt: skip
 
 
-def _with_epochs(parameters: dict[str, Any], epochs: int) -> dict[str, Any]:
+def with_epochs(parameters: dict[str, Any], epochs: int) -> dict[str, Any]:
     """The same parameters with so many epochs in every recipe."""
     return {
         key: value | {"epochs": epochs} if isinstance(value, dict) and "epochs" in value else value

@@ -18,14 +18,16 @@ import numpy as np
 import psutil
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from fmlib.data import PROJECT_ROOT, ImageData, Images, Labels
 from fmlib.models.base import Classifier
-from fmlib.training import Stopwatch, default_device, has_bfloat16
+from fmlib.training import Stopwatch, default_device, has_bfloat16, synchronize
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
 CALIBRATION_BINS = 15
+SMALLEST = 1e-7  # probability that a log loss reckons with: about float16's smallest, in which probabilities are kept
 
 
 # --- Memory ---------------------------------------------------------------------------------------------------------------
@@ -120,8 +122,19 @@ class Measurement:
     memory: MemoryUse
 
 
+def warm_up(device: torch.device) -> None:
+    """Train a tiny network for a step: CUDA loads its libraries at their first use, which is no part of any fit."""
+    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 10)).to(device)
+    for enabled in (False, has_bfloat16(device)):
+        with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
+            logits = network(torch.zeros(8, 1, 12, 12, device=device))
+        logits.float().sum().backward()
+    synchronize(device)
+
+
 def measure(classifier: Classifier, data: ImageData) -> Measurement:
     """Fit a classifier on the training images and predict the test images, once, with everything measured."""
+    warm_up(default_device())
     wall, prediction = Stopwatch(default_device()), Stopwatch(default_device())
     with memory_use() as memory, wall:
         classifier.fit(*data.train, data.validation)

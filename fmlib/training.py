@@ -85,11 +85,12 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy, torch and CUDA, and let cuDNN choose only deterministic algorithms."""
+    """Seed Python, NumPy, torch and CUDA; let cuDNN choose only deterministic algorithms, and round float32 to nothing less."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)  # seeds CUDA too
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 def synchronize(device: torch.device) -> None:
@@ -197,6 +198,7 @@ class Template:
         self.watch = Stopwatch(self.device)
         self.generator = Generator(self.device).manual_seed(self.seed)
         self.memory_format = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
+        self.bfloat16 = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
         self.network.to(self.device, memory_format=self.memory_format)
 
     @property
@@ -211,8 +213,7 @@ class Template:
         return batch.contiguous(memory_format=self.memory_format)
 
     def autocast(self) -> torch.autocast:
-        enabled = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> Template:
         """Train on raw images uint8 (n, H, W) and labels int64 (n,), both on the device; validate after every epoch.

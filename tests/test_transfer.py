@@ -231,7 +231,7 @@ def test_the_probe_leaves_the_backbone_alone(small):
     classifier = build("efficientnet_lite0", tiny("required", frozen_stages=7)).fit(*small.train, small.validation)
     before = Backbone("efficientnet_lite0", 32, find_weights("efficientnet_lite0").state, new_stem=False).stages.state_dict()
     after = classifier.network_.stages.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(before[name], after[name].cpu()) for name in before)
 
 
 def test_layers_near_the_input_learn_more_slowly(lite):
@@ -244,11 +244,20 @@ def test_layers_near_the_input_learn_more_slowly(lite):
     assert all(len(rate) == 1 for rate in by_stage) and sorted(by_stage, key=min) == by_stage
 
 
+def test_a_network_that_moves_to_its_device_for_the_features_can_still_be_trained(small, monkeypatch):
+    def copied(network, *_, **__):  # as every tensor is that moves to a GPU
+        return network._apply(torch.clone)
+
+    monkeypatch.setattr(nn.Module, "to", copied)
+    classifier = build("efficientnet_lite0", tiny("required")).fit(*small.train, small.validation)
+    assert not any(one.is_inference() for one in (*classifier.network_.parameters(), *classifier.network_.buffers()))
+
+
 @pytest.mark.parametrize("frozen", [0, 3, 7])
 def test_grad_cam_points_somewhere_in_every_image_whatever_is_frozen(lite, small, monkeypatch, frozen):
     monkeypatch.setattr(lite.network_, "frozen", frozen)
     batch = lite.inputs(small.test_images[:4])
-    maps = grad_cam(lite.network_, batch, torch.from_numpy(lite.predict(small.test_images[:4])))
+    maps = grad_cam(lite.network_, batch, torch.from_numpy(lite.predict(small.test_images[:4])).to(batch.device))
     assert maps.shape == (4, *batch.shape[-2:]) and torch.isfinite(maps).all()
     assert ((maps >= 0) & (maps <= 1 + 1e-5)).all() and maps.amax((1, 2)).max() > 0
     assert lite.network_.frozen == frozen

@@ -22,9 +22,9 @@ def whitening_filters(examples: Tensor, size: int) -> Tensor:
     https://arxiv.org/abs/2404.00498, section 3.2.
     """
     patches = F.unfold(examples, size).transpose(1, 2).flatten(0, 1)
-    values, vectors = torch.linalg.eigh(torch.cov(patches.T))
+    values, vectors = torch.linalg.eigh(torch.cov(patches.T).cpu())  # whose signs are a library's choice: the same everywhere
     filters = (vectors.T / (values[:, None] + 5e-4).sqrt()).view(-1, 1, size, size)
-    return torch.cat([filters, -filters])
+    return torch.cat([filters, -filters]).to(examples.device)
 
 
 class DiracConv(nn.Conv2d):

@@ -2,7 +2,7 @@
 
 Late layers of a network for large photographs see maps of 1 to 6 pixels here. A CPU's convolution kernels are made for larger
 ones, and on these some fall back to code that is ten times slower. The layers below have the weights and the outputs of the
-ones that they replace. On CUDA they are plain convolutions and matrix products.
+ones that they replace. On CUDA they are plain convolutions.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ class PointwiseConv2d(nn.Module):
         self.weight, self.bias = layer.weight, layer.bias
 
     def forward(self, batch: Tensor) -> Tensor:
+        if batch.is_cuda:
+            return F.conv2d(batch, self.weight, self.bias)
         return F.linear(batch.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 

@@ -317,16 +317,12 @@ class TransferClassifier(TorchClassifier):
             network.frozen, network.layer_decay = self.network.frozen_stages, self.network.layer_decay
         self._run_stage(self.recipe_, "fine-tuning" if pretrained else "train", images, labels, validation)
 
-    @torch.inference_mode()
     def features(self, images: Tensor) -> Tensor:
         """The head's inputs, (n, features), of raw images (n, H, W) on the device; in half precision, to save memory."""
-        template = self._template(self.recipe_)
+        template = self._template(self.recipe_)  # moves the network: in inference mode, it could not be trained any more
         self.network_.eval()
-        parts = []
-        for batch in images.split(250):
-            with template.autocast():
-                parts.append(self.network_.features(template.inputs(batch)).half())
-        return torch.cat(parts)
+        with torch.inference_mode(), template.autocast():
+            return torch.cat([self.network_.features(template.inputs(batch)).half() for batch in images.split(250)])
 
 
 def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
