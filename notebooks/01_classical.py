@@ -80,9 +80,13 @@ from fmlib.report import show_table
 # classes there are 45 such machines, one a pair, and they vote.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which makes this the one model
-# here that would not do for ten times the data. What keeps it to seconds is that the features are first projected on
-# their main principal components, which hold nearly all of the variance in a fraction of the numbers. Votes are no
-# probabilities: the scores are turned into them by a softmax with one temperature, fitted on the validation images.
+# here that would not do for ten times the data. What keeps it to seconds, where the settings name a number of components, is
+# that the features are first projected on so many principal ones, which hold most of the variance in a fraction of the
+# numbers.
+#
+# Votes are no probabilities, and hardly tell a clear case from a doubtful one. So each margin is turned into a probability
+# of the one class against the other by a logistic curve, and a class gets the product of its nine, at one temperature that is
+# fitted on the validation images.[^coupling]
 #
 # A distance is dominated by what is bright. Where the settings say *roots*, the machine is given the square root of every
 # pixel, a gamma correction of one half, which spreads the dark shades: a fold in a black coat then counts more nearly as
@@ -90,6 +94,9 @@ from fmlib.report import show_table
 #
 # [^svm]: C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
 #     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
+# [^coupling]: After J. Platt, *Probabilistic outputs for support vector machines*, 1999, and T. Hastie and R. Tibshirani,
+#     *Classification by pairwise coupling*, Annals of Statistics 26, 1998,
+#     [doi:10.1214/aos/1028144844](https://doi.org/10.1214/aos/1028144844).
 
 # %% [markdown] tags=["model-svm_hog"]
 # This support-vector machine sees no pixels. Each image is described by histograms of oriented gradients: how much edge there

@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
+from scipy.special import softmax
 from torch import nn
 
 from fmlib import results, runner
 from fmlib.measure import measure
 from fmlib.models import registry
 from fmlib.models.base import Predictor
-from fmlib.models.classical import hog
+from fmlib.models.classical import PairwiseSVC, hog
 from fmlib.models.cnn import DiracConv, whitening_filters
 from fmlib.models.neural import NetworkSpec, TorchClassifier
 from fmlib.models.registry import REGISTRY, ParameterError, build, classical, explain
@@ -382,6 +383,19 @@ def test_the_svms_temperature_is_fitted_on_validation_images_and_keeps_the_predi
     other.fit(*small.train, (small.validation_images, np.random.default_rng(0).permutation(small.validation_labels)))
     assert np.array_equal(one.predict(small.test_images), other.predict(small.test_images))
     assert other.predict_proba(small.test_images).max() < one.predict_proba(small.test_images).max()
+
+
+def test_the_svms_scores_tell_doubtful_points_from_clear_ones():
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [6.0, 0.0], [0.0, 6.0]])
+    labels = np.repeat(np.arange(3), 200)
+    machine = PairwiseSVC(gamma=0.1, decision_function_shape="ovo")
+    machine.fit(centres[labels] + rng.normal(size=(600, 2)), labels)
+    scores = softmax(machine.decision_function(np.array([*centres, [3.0, 0.0]])), axis=1)
+    assert np.array_equal(scores[:3].argmax(1), [0, 1, 2]) and scores[:3].max(1).min() > 0.9
+    assert scores[3].max() < 0.9 and scores[3, 2] < 0.1
+    two = machine.fit(centres[labels[:400]], labels[:400])
+    assert two.decision_function(centres).shape == (3,)
 
 
 def test_the_svm_says_so_when_it_cannot_be_calibrated(few):
