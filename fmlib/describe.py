@@ -27,6 +27,7 @@ LAYER_NAMES = {
     nn.Linear: "dense", nn.Conv2d: "convolution", nn.BatchNorm1d: "batch normalisation", nn.BatchNorm2d: "batch normalisation",
     nn.MaxPool2d: "max pool", nn.AdaptiveMaxPool2d: "global max pool", nn.Dropout: "dropout", nn.Flatten: "flatten",
 }  # fmt: skip
+OF_WEIGHTS = ("frozen_stages", "layer_decay", "new_stem")  # settings without effect on a network that starts at random
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -47,15 +48,17 @@ def _text(value: Any) -> str:
 def parameter_table(classifier: Classifier) -> pd.DataFrame:
     """The classifier's settings, defaults included, a row each: columns setting and value, as text.
 
-    Of a transfer model it is the recipe that its fit used, and of the probe, unless it trained from scratch, what differs from
-    a default.
+    Of a transfer model it is the recipe that its fit used, and of the probe what differs from a default; what means nothing
+    to this one, as momentum to Adam, or a probe to a network from scratch, is left out.
     """
     if isinstance(classifier, TorchClassifier):
         values = _flat(classifier.network.model_dump(exclude={"recipe", "scratch", "probe"}))
-        probe = getattr(classifier.network, "probe", None)
-        if probe and getattr(classifier, "weights_", {}).get("source") != "none":
+        recipe, probe = getattr(classifier, "recipe_", classifier.recipe), getattr(classifier.network, "probe", None)
+        if getattr(classifier, "weights_", {}).get("source") == "none":
+            values = {name: value for name, value in values.items() if name not in OF_WEIGHTS}
+        elif probe:
             values |= _flat({"probe": probe.model_dump(exclude_defaults=True)})
-        values |= _flat(getattr(classifier, "recipe_", classifier.recipe).model_dump())
+        values |= _flat(recipe.model_dump(exclude=set() if recipe.optimizer == "sgd" else {"momentum"}))
         if values["precision"] == "bfloat16" and not has_bfloat16(getattr(classifier, "device_", default_device())):
             values["precision"] = "float32, as there is no bfloat16 here"
     else:
@@ -94,7 +97,7 @@ def class_report(result: Result) -> pd.DataFrame:
 
 def training_sentence(result: Result) -> str:
     """How long the fit took and what memory it needed, in words."""
-    vram = "" if result.peak_vram_mb is None else f" and {result.peak_vram_mb:,.0f} MiB of GPU memory"
+    vram = f" and {result.peak_vram_mb:,.0f} MiB of GPU memory" if result.peak_vram_mb else ""
     wall = result.fit_wall_seconds
     rest = f"; with all that is no training step, such as validation, the whole fit took {wall:.1f} s"
     rest = rest if wall > result.train_seconds * 1.02 else ""

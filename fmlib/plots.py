@@ -324,18 +324,23 @@ def accuracy_bars(table: pd.DataFrame) -> Plot:
 
 
 @_plot
-def time_bars(table: pd.DataFrame) -> Plot:
+def time_dots(table: pd.DataFrame) -> Plot:
     """Seconds of training, within the whole fit, and of classifying the test images, on one machine."""
     figure, (left, right) = _axes(0.7 + 0.22 * len(table), 1, 2, sharey=True)
     train, fit, test = table["train_seconds"], table["fit_wall_seconds"], table["predict_seconds"]
-    for ax, span, title in ((left, pd.concat([train, fit]), "Training, of the whole fit (pale), s"),
+    for ax, span, title in ((left, pd.concat([train, fit]), "Training, of the whole fit (line), s"),
                             (right, test, "Classifying the test images, s")):
         _cost_axis(ax, span, 0.3)
         ax.set_title(title)
-    whole = left.barh(table.index, fit, color=PALE)
-    left.bar_label(whole, [f"{_number(a)} of {_number(b)}" for a, b in zip(train, fit, strict=True)], padding=3)
-    left.barh(table.index, train, color=BLUE)
-    right.bar_label(right.barh(table.index, test, color=BLUE), [_number(value) for value in test], padding=3)
+    left.hlines(table.index, train, fit, color=PALE, linewidth=4)
+    left.plot(train, table.index, "o", color=BLUE, markersize=4)
+    right.plot(test, table.index, "o", color=BLUE, markersize=4)
+    for name in table.index:
+        for ax, end, words in ((left, fit[name], f"{_number(train[name])} of {_number(fit[name])}"),
+                               (right, test[name], _number(test[name]))):
+            ax.annotate(words, (end, name), (5, 0), textcoords="offset points", va="center")
+    left.grid(axis="y")
+    right.grid(axis="y")
     left.invert_yaxis()
     return figure, f"Training takes {_range(train, 's')}; classifying the test images takes {_range(test, 's')}."
 

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
 from fmlib.data import ImageData
-from fmlib.measure import Measurement, describe_machine, expected_calibration_error, git_state
+from fmlib.measure import SMALLEST, Measurement, describe_machine, expected_calibration_error, git_state
 from fmlib.models.base import Classifier
 from fmlib.models.registry import entry
 from fmlib.training import default_device
@@ -182,11 +182,11 @@ def scores(proba: NDArray[np.float32], labels: NDArray[np.int64], class_names: S
     """The scores of a Result, by field name, from class probabilities (n, classes) and labels (n,)."""
     classes = range(len(class_names))
     predicted = proba.argmax(1)
-    exact = proba / proba.sum(1, keepdims=True, dtype=np.float64)  # float32 rows sum to 1 only nearly
+    exact = np.maximum(proba, SMALLEST, dtype=np.float64)
     table = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)
     return {
         "accuracy": float(np.mean(predicted == labels)),
-        "log_loss": float(log_loss(labels, exact, labels=classes)),
+        "log_loss": float(log_loss(labels, exact / exact.sum(1, keepdims=True), labels=classes)),
         "ece": expected_calibration_error(proba, labels),
         "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
         "classes": [

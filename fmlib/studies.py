@@ -7,7 +7,7 @@ kept with the project, so that a report shows it without running it. The test im
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fmlib import plots
+from fmlib.compare.table import listed
 from fmlib.data import ImageData, load_data
 from fmlib.measure import describe_machine
 from fmlib.models.registry import ParameterError, build, explain, validate
@@ -39,7 +40,7 @@ class Study(BaseModel):
 
     def parameters(self, variant: str) -> dict[str, Any]:
         """The model's parameters under that variant."""
-        base = load_profile("cpu").models[self.model] if self.base is None else self.base
+        base = load_profile("cpu").models.get(self.model, {}) if self.base is None else self.base
         return changed(changed(base, self.common), self.variants[variant])
 
 
@@ -63,7 +64,7 @@ def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     parameters = dict(base)
     for key, value in change.items():
         first, _, rest = key.partition(".")
-        parameters[first] = changed(parameters.get(first, {}), {rest: value}) if rest else value
+        parameters[first] = changed(parameters.get(first) or {}, {rest: value}) if rest else value
     return parameters
 
 
@@ -142,8 +143,12 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         shown["taken"] = ["yes" if one else "" for one in taken]
     if kind == "ablation":  # searches may run beside other work, so their times mean little
         shown["training (s)"] = table["train_seconds"]
+    machines = list(table["machine"].unique())
+    if len(machines) > 1:
+        shown["machine"] = [machines.index(one) + 1 for one in table["machine"]]
+        machines = [f"{one} ({number})" for number, one in enumerate(machines, 1)]
     show_table(
-        shown, f"{kind.capitalize()}: {what}, on {' and '.join(_unique(table['machine']))}.", f"{model}-{kind}",
+        shown, f"{kind.capitalize()}: {what}, on {listed(machines)}.", f"{model}-{kind}",
         best={"accuracy": "max", "log loss": "min"},
         formats={"accuracy": ".4f", "log loss": ".4f"} | ({"training (s)": ".1f"} if kind == "ablation" else {}),
     )  # fmt: skip
@@ -156,7 +161,3 @@ def _is_taken(study: Study, variant: str) -> bool:
     if taken is None or variant not in study.variants:
         return False
     return vars(build(study.model, study.parameters(variant))) == vars(build(study.model, taken))
-
-
-def _unique(values: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(values))

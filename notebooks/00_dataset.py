@@ -103,13 +103,14 @@ after = augmentation(before, Generator().manual_seed(9))
 # %% tags=["remove-input"]
 show_figure(
     plots.before_after_grid(before.numpy(), after.numpy(), list(data.class_names)),
-    "Training images before and after one random augmentation: mirrored, shifted, a square erased.",
+    "Training images before and after one random augmentation: mirrored, shifted, a square erased. Which of these a network "
+    "gets stands among its settings.",
     "transforms",
 )
 
 # %% [markdown]
-# The original study jittered brightness, contrast, saturation and hue. On a grey image the last two do nothing at all; the
-# first two do this:
+# The original study, which this project redoes, jittered brightness, contrast, saturation and hue. On a grey image the last
+# two do nothing at all; the first two do this:
 
 # %% tags=["remove-input"]
 jittered = Augmentation(flip=True, jitter=0.5)(before, Generator().manual_seed(9))

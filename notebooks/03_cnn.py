@@ -49,7 +49,7 @@ from fmlib.report import show_figure, show_table
 #   eigenvectors; divided by the roots of their eigenvalues, and each also with its sign turned, they are eight filters
 #   that whiten the image, so that the next layer starts on uncorrelated inputs.
 # - **Three blocks**, each a 3 × 3 convolution, a maximum over 2 × 2 pixels, batch normalisation and GELU, and a second
-#   convolution with the same. Pooling early, between the two, halves the cost of the second.
+#   convolution with the same. Pooling early, between the two, quarters the cost of the second.
 # - **Dirac initialisation**: a new convolution passes its input on. The signal crosses the untrained network whole.
 # - **A global maximum** over what is left of the image, and one linear layer.
 #

@@ -26,8 +26,9 @@
 # - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
 #
 # Training has two stages. First the backbone is left as it is: its features are computed once for every image, and the head
-# alone is trained on them, the *linear probe*. It tells how good the borrowed features are. Then the whole network is
-# *fine-tuned*, layers near the input more slowly than those near the head, since edges are edges everywhere.
+# alone is trained on them, the *linear probe*. It tells how good the borrowed features are. Then the network is *fine-tuned*,
+# all of it but the stages that its settings leave frozen, and layers near the input more slowly than those near the head,
+# since edges are edges everywhere.
 #
 # Where the ImageNet weights of an architecture cannot be had, the same network is trained from scratch, and its name says so
 # wherever it appears. It then says what the architecture can do in the time, and nothing about transfer learning. How many
@@ -125,7 +126,9 @@ show_table(describe.parameter_table(classifier), f"{result.display_name}: how it
 
 # %% tags=["remove-input"]
 show_table(
-    describe.stage_table(result), f"{result.display_name}: what each stage of training ended with.", "stages",
+    describe.stage_table(result),
+    f"{result.display_name}: what each stage of training ended with. Features for a probe are computed before its time counts, "
+    "within that of the whole fit.", "stages",
     formats={"validation accuracy": ".4f", "training (s)": ".1f"},
 )
 show_figure(

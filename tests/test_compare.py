@@ -318,10 +318,29 @@ def test_the_best_two_are_compared_before_and_after_correction():
     assert before < after and verdict.evidence(correct).endswith(f"gives p = {before:.2g}, after it {after:.2g}.")
 
 
-def test_networks_that_were_still_improving_are_named():
-    records = [synthetic.record(name, 0.9, history=epochs) for name, epochs in (("short", 1), ("long", 9), ("tree", 0))]
-    assert "Lowest in validation loss in the last epoch" in (found := text(records)) and "gives them: Short." in found
-    assert "Lowest in validation loss" not in text(records[1:])
+def test_a_model_on_the_front_that_chance_may_have_put_there_is_named():
+    tied = text([synthetic.record("dear", 0.901, train_seconds=30), synthetic.record("cheap", 0.9, train_seconds=3)])
+    assert "Not beaten, but statistically tied with a model that trains quicker: Dear (with Cheap)." in tied
+    assert "Not beaten" not in text(synthetic.clear_winner())
+
+
+def test_the_best_models_probabilities_are_to_be_scaled_where_that_helps():
+    found = text([synthetic.record("timid", 0.95, confidence=0.6)])
+    assert "Whoever needs the probabilities of **Timid** should scale them: a temperature of 0." in found
+    assert "calibration error from 0.100 to 0.0" in found
+    assert "should scale" not in text([synthetic.record("honest", 0.95, confidence=0.95, ece=0.0)])
+
+
+def test_memory_is_told_with_what_was_there_before():
+    assert "Memory is what training needs on top of the 400 MiB that Python" in text(synthetic.clear_winner())
+
+
+def test_several_leaders_are_spoken_of_as_several():
+    even = np.arange(2000) % 10 > 0
+    found = text([synthetic.record("a", even), synthetic.record("b", even), synthetic.record("c", 0.899),
+                  synthetic.record("d", 0.5)])
+    assert "**A** and **B** share the highest accuracy" in found
+    assert "Statistically tied with them, after correction for 6 comparisons: C (89.9%)." in found
 
 
 def test_how_well_accuracies_are_known_is_told_from_the_best_known_to_the_least():
@@ -339,7 +358,7 @@ def test_transfer_learning_counts_only_with_weights():
     second = synthetic.record("lite", 0.9, weights=Weights(source="package"))
     assert "the best pre-trained network, Net" in text([loaded, second, other])
     assert "points" in (less := text([synthetic.record("net", 0.7, weights=Weights(source="package")), other]))
-    assert "behind the best model without, Tree (80.0%)" in less
+    assert "behind the best model that is not pre-trained, Tree (80.0%)" in less
     assert "Transfer learning" not in text([scratch, other])
     assert "no evidence on transfer learning: VGG16, from scratch" in text([scratch, other])
 
@@ -401,7 +420,8 @@ def test_every_mistake_is_listed_and_what_can_be_shown_is():
     assert len(audit.FACTS["mistakes"]) == 13 and "13. **" in found
     assert "standard error of 0.24 points" in found and "“MobileNetV3” on the test's, by 0.94 to 0.93" in found
     assert "at most 0 grey levels" in found
-    assert "MLP was tested with the weights of its last epoch at a validation loss 20.0% above its lowest" in found
+    assert "MLP was tested with the weights of its last epoch at a validation loss 20.0% above its lowest, in epoch 3;" in found
+    assert "its validation accuracy was 80.00% at the end, 80.00% in that epoch." in found
     assert "Ours takes 2 s of training on Test CPU, 2 cores" in found
     assert "A ResNet34 has 21.8 million weights, a MobileNetV3-small 2.5." in found
     patient = {"MLP": synthetic.record("mlp", 0.9, history=5, parameters={"recipe": {"patience": 3}})}

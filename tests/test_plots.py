@@ -24,7 +24,7 @@ def comparisons(runs) -> dict[str, plots.Plot]:
     overview, correct = table.overview(runs), significance.correct_table(runs)
     pairs = errors.pair_examples(runs, errors.confused_pairs(runs)).assign(image=lambda frame: frame["image"] % 20)
     return {
-        "accuracy": plots.accuracy_bars(overview), "time": plots.time_bars(overview), "memory": plots.memory_bars(overview),
+        "accuracy": plots.accuracy_bars(overview), "time": plots.time_dots(overview), "memory": plots.memory_bars(overview),
         "tradeoffs": plots.tradeoffs(overview, table.pareto_fronts(overview, ["train_seconds"]), audit.STUDY, "a GPU"),
         "classes": plots.class_heatmap(errors.per_class(runs)),
         "mcnemar": plots.mcnemar_matrix(significance.pairwise_mcnemar(correct), overview["accuracy"]),

@@ -111,16 +111,20 @@ class Demonstrations:
                 "rounding apart, trees only order pixels, and SVC's default gamma undoes the scale.")
 
     def _no_restore(self) -> str:
-        losses = {name: [epoch.validation_loss for epoch in run.result.history] for name, run in self.runs.items()}
-        past = {name: loss[-1] / min(loss) - 1 for name, loss in losses.items() if loss and min(loss) > 0}
-        if not past:
+        histories = {name: [epoch for epoch in run.result.history if epoch.stage == run.result.history[-1].stage]
+                     for name, run in self.runs.items() if run.result.history}
+        if not histories:
             return "No network has a result to show it on."
+        lowest = {name: min(history, key=lambda epoch: epoch.validation_loss) for name, history in histories.items()}
+        past = {name: history[-1].validation_loss / lowest[name].validation_loss - 1 for name, history in histories.items()}
         name = max(past, key=past.__getitem__)
         if past[name] == 0:
             return "In these runs every network was at its best in its last epoch, so that nothing could be lost."
+        last, best = histories[name][-1], lowest[name]
         restored = self.runs[name].result.parameters.get("recipe", {}).get("patience")
-        return (f"{name} {'would have been' if restored else 'was'} tested with the weights of its last epoch at a validation "
-                f"loss {past[name]:.1%} above its lowest.")
+        return (f"Of our networks, {name} {'would have been' if restored else 'was'} tested with the weights of its last epoch "
+                f"at a validation loss {past[name]:.1%} above its lowest, in epoch {best.epoch}; its validation accuracy was "
+                f"{last.validation_accuracy:.2%} at the end, {best.validation_accuracy:.2%} in that epoch.")
 
     def _grey_jitter(self) -> str:
         x = torch.from_numpy(self.images[:200, None])

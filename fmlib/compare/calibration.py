@@ -13,11 +13,9 @@ from scipy.special import softmax
 
 from fmlib.compare.significance import mcnemar_p, paired_difference, wilson
 from fmlib.compare.table import listed
-from fmlib.measure import CALIBRATION_BINS
+from fmlib.measure import CALIBRATION_BINS, SMALLEST
 from fmlib.measure import expected_calibration_error as calibration_error
 from fmlib.results import Record
-
-SMALLEST = 1e-7  # about float16's smallest positive number: a stored 0 means "at most this"
 
 
 def _log(proba: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -82,6 +80,16 @@ def calibration_table(runs: Mapping[str, Record]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
+def advice(name: str, run: Record) -> str:
+    """Whether a model's probabilities want scaling before they are used, in words; "" where it gains less than a point."""
+    row = calibration_table({name: run}).loc[name]
+    if row["ece"] - row["ece_scaled"] < 0.01:
+        return ""
+    return (f"Whoever needs the probabilities of **{name}** should scale them: a temperature of {row['temperature']:.2f} takes "
+            f"its calibration error from {row['ece']:.3f} to {row['ece_scaled']:.3f} and its log loss from "
+            f"{row['log_loss']:.3f} to {row['log_loss_scaled']:.3f}.")
+
+
 def curves(runs: Mapping[str, Record]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
     """Each model's reliability on the test images, before and after temperature scaling."""
     return {name: (reliability(run.predictions.proba, run.predictions.labels), reliability(scaled(run), run.predictions.labels))
@@ -106,10 +114,10 @@ class Ensemble:
         """What the ensemble gives, in words."""
         verdict = ("a difference that the test images bear out" if self.p_value < 0.05
                    else "a difference that these test images cannot tell from chance")
-        gain, low, high = (100 * value for value in self.gain)
+        gain, low, high = (f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in self.gain)
         return (f"The average of {listed(self.members)}, the {len(self.members)} best models on validation images, reaches "
                 f"{self.accuracy:.1%} (95% interval {self.low:.1%} to {self.high:.1%}). Against {self.members[0]} alone that "
-                f"is {gain:+.1f} points ({low:+.1f} to {high:+.1f}), {verdict} (McNemar p = {self.p_value:.2g}).")
+                f"is {gain} points ({low} to {high}), {verdict} (McNemar p = {self.p_value:.2g}).")
 
 
 def average_ensemble(runs: Mapping[str, Record], size: int = 3) -> Ensemble | None:

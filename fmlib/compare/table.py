@@ -13,7 +13,7 @@ from fmlib.compare.significance import wilson
 from fmlib.results import Record, Result, ResultError
 
 COLUMNS = ["family", "accuracy", "low", "high", "log_loss", "ece", "train_seconds", "fit_wall_seconds", "predict_seconds",
-           "latency_ms", "ram_mb", "vram_mb", "memory_mb", "parameters", "flops", "pretrained", "machine"]
+           "latency_ms", "ram_mb", "vram_mb", "memory_mb", "baseline_mb", "parameters", "flops", "pretrained", "machine"]
 
 
 def listed(names: Iterable[str]) -> str:
@@ -45,7 +45,7 @@ def is_pretrained(result: Result) -> bool:
 def overview(runs: Mapping[str, Record]) -> pd.DataFrame:
     """A row a model: accuracy with its 95 % Wilson interval, and every cost. Seconds, milliseconds and MiB as named.
 
-    ``memory_mb`` is RAM above the process's baseline plus peak video memory.
+    ``memory_mb`` is RAM above the process's baseline, ``baseline_mb``, plus peak video memory.
     """
     rows = {}
     for name, run in runs.items():
@@ -53,8 +53,8 @@ def overview(runs: Mapping[str, Record]) -> pd.DataFrame:
         low, high = wilson(round(r.accuracy * r.test_size), r.test_size)
         vram = r.peak_vram_mb or 0.0
         rows[name] = [r.family, r.accuracy, low, high, r.log_loss, r.ece, r.train_seconds, r.fit_wall_seconds,
-                      r.predict_seconds, r.latency_ms_p50, r.memory_mb, vram, r.memory_mb + vram, r.parameter_count,
-                      r.flops_per_image, is_pretrained(r), r.environment.machine_id]
+                      r.predict_seconds, r.latency_ms_p50, r.memory_mb, vram, r.memory_mb + vram, r.rss_baseline_mb,
+                      r.parameter_count, r.flops_per_image, is_pretrained(r), r.environment.machine_id]
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("model")
 
 

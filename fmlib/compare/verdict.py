@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pandas as pd
 
-from fmlib.compare import significance
+from fmlib.compare import calibration, significance
 from fmlib.compare.errors import worst_classes
 from fmlib.compare.table import by_machine, by_seed, listed, overview, pareto, representatives
 from fmlib.results import FROM_SCRATCH, Record
 
 TIMED_ONCE = "Every time is that of one run. On another day the same training is slower or quicker, so small gaps mean nothing."
+ONE_RECIPE = ("Each model is judged by one recipe. A network stops after the epochs that its profile gives it, and settings "
+              "were not sought with the same effort for every model: the chapters show what was tried.")
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is only a rehearsal
 
 
@@ -53,11 +55,12 @@ def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing
     tied = significance.tied_with_best(correct)
     local, left_out = by_machine(table)
     seeds, images = by_seed(records), records[0].result.test_size
-    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, significance.pairwise_mcnemar(correct), budgets),
-              _near_best(table, local, budgets.distance_points), _dominated(local), _transfer(table, correct, tied),
-              _hardest(worst_classes(runs))]
+    p_values = significance.pairwise_mcnemar(correct)
+    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, p_values, budgets),
+              _near_best(table, local, budgets.distance_points), *_dominated(local, p_values), _transfer(table, correct, tied),
+              calibration.advice(*next(iter(runs.items()))), _hardest(worst_classes(runs))]
     cautions = [absent, some_seeds, left_out, _noise(table, images), _few(images), _once(seeds), TIMED_ONCE, *_twins(runs),
-                _scratch(table), _unfinished(runs)]
+                _scratch(table), ONE_RECIPE]
     headline = _headline(table, correct, tied, images, " of those that ran" if absent else "")
     return Summary(headline, [text for text in points if text], [text for text in cautions if text])
 
@@ -92,7 +95,7 @@ def _headline(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str], image
     if len(tied) == len(table):
         return f"{first} But there is no winner: all {len(table)} models are statistically tied with the best."
     if others:
-        return f"{first} Statistically tied with it{_corrected(table)}: {listed(others)}."
+        return f"{first} Statistically tied with {'it' if len(leaders) == 1 else 'them'}{_corrected(table)}: {listed(others)}."
     after = next(name for name in table.index if name not in tied)
     return (f"{first} No other model is statistically tied with the best; the next, {after}, is "
             f"{_difference(correct[best.name], correct[after])} behind.")
@@ -121,7 +124,8 @@ def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
 
 
 def _affordable(table: pd.DataFrame, p_values: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
-    yield f"Times and memory are those of {table['machine'].iloc[0]}."
+    yield (f"Times and memory are those of {table['machine'].iloc[0]}. Memory is what training needs on top of the "
+           f"{_amount(table['baseline_mb'].max())} MiB that Python, the libraries and the images take.")
     for column, words, unit in (("train_seconds", "training time", "s"), ("latency_ms", "time to classify an image", "ms"),
                                 ("memory_mb", "memory for training", "MiB")):
         limit = getattr(budgets, column)
@@ -151,10 +155,16 @@ def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
     return f"Within {points:g} {unit} of the best, {'; '.join(f'**{name}** is {listed(m)}' for name, m in merits.items())}."
 
 
-def _dominated(table: pd.DataFrame) -> str:
-    beaten = table.index[~pareto(table["train_seconds"], table["accuracy"])]
-    why = "On training time alone these are beaten, as another model is at least as accurate for no more"
-    return f"{why}: {listed(beaten)}." if len(beaten) else ""
+def _dominated(table: pd.DataFrame, p_values: pd.DataFrame) -> Iterable[str]:
+    on_front = pareto(table["train_seconds"], table["accuracy"])
+    if len(beaten := table.index[~on_front]):
+        yield ("On training time alone these are beaten, as another model is at least as accurate for no more: "
+               f"{listed(beaten)}.")
+    front = table[on_front].sort_values("accuracy", ascending=False).index
+    tied = [f"{better} (with {cheaper})" for better, cheaper in pairwise(front)
+            if p_values.loc[better, cheaper] >= significance.ALPHA]
+    if tied:
+        yield f"Not beaten, but statistically tied with a model that trains quicker: {listed(tied)}."
 
 
 def _transfer(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str]) -> str:
@@ -162,12 +172,12 @@ def _transfer(table: pd.DataFrame, correct: pd.DataFrame, tied: list[str]) -> st
     if groups.ngroups < 2:
         return ""
     (score, pretrained_score), (name, pretrained) = groups.max(), groups.idxmax()
-    ahead = pretrained_score > score
-    gap = _difference(*(correct[one] for one in ((pretrained, name) if ahead else (name, pretrained))))
+    better, worse = (pretrained, name) if pretrained_score >= score else (name, pretrained)
+    gap, way = _difference(correct[better], correct[worse]), "ahead of" if better == pretrained else "behind"
     who = "the best pre-trained network" if table["pretrained"].sum() > 1 else "the only pre-trained network"
     told = f" That is no significant difference{_corrected(table)}." if {name, pretrained} <= set(tied) else ""
-    return (f"Transfer learning: {who}, {pretrained} ({pretrained_score:.1%}), is {gap} {'ahead of' if ahead else 'behind'} "
-            f"the best model without, {name} ({score:.1%}).{told}")
+    return (f"Transfer learning: {who}, {pretrained} ({pretrained_score:.1%}), is {gap} {way} the best model that is not "
+            f"pre-trained, {name} ({score:.1%}).{told}")
 
 
 def _hardest(worst: pd.DataFrame) -> str:
@@ -210,15 +220,11 @@ def _twins(runs: Mapping[str, Record]) -> list[str]:
 
 
 def _scratch(table: pd.DataFrame) -> str:
-    names = [name for name in table.index if FROM_SCRATCH in name]
-    return f"Trained from scratch, so no evidence on transfer learning: {listed(names)}." if names else ""
-
-
-def _unfinished(runs: Mapping[str, Record]) -> str:
-    losses = {name: [epoch.validation_loss for epoch in run.result.history] for name, run in runs.items()}
-    names = [name for name, loss in losses.items() if loss and loss[-1] == min(loss)]
-    return ("Lowest in validation loss in the last epoch, and so perhaps better with more time than their profile gives them: "
-            f"{listed(names)}.") if names else ""
+    names, pretrained = [name for name in table.index if FROM_SCRATCH in name], table.index[table["pretrained"]]
+    if not names:
+        return ""
+    alone = f" What is said of transfer learning rests on {pretrained[0]} alone." if len(pretrained) == 1 else ""
+    return f"Trained from scratch, so no evidence on transfer learning: {listed(names)}.{alone}"
 
 
 def evidence(correct: pd.DataFrame) -> str:
