@@ -80,11 +80,10 @@ def network_table(classifier: TorchClassifier) -> pd.DataFrame:
 
     leaves = [layer for layer in network.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(note) for layer in leaves]
-    classifier.predict_proba(torch.zeros(1, *classifier.image_shape_, dtype=torch.uint8).numpy())
+    network(classifier.inputs(np.zeros((1, *classifier.image_shape_), np.uint8)))
     for hook in hooks:
         hook.remove()
-    half = len(rows) // 2 if classifier.recipe.flip_averaging else len(rows)  # the mirror image passes the same layers
-    return pd.DataFrame(rows[:half], columns=["layer", "output", "weights"])
+    return pd.DataFrame(rows, columns=["layer", "output", "weights"])
 
 
 def class_report(result: Result) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from torch import nn
 
 from fmlib.data import PROJECT_ROOT, ImageData, Images, Labels
 from fmlib.models.base import Classifier
-from fmlib.training import Stopwatch, default_device, has_bfloat16, synchronize
+from fmlib.training import Stopwatch, default_device, has_bfloat16, rss_mb, synchronize
 
 PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
@@ -44,11 +44,6 @@ class MemoryUse:
     @property
     def over_baseline_mb(self) -> float:
         return self.peak_rss_mb - self.rss_baseline_mb
-
-
-def rss_mb() -> float:
-    """The process's resident memory now, in MiB."""
-    return psutil.Process().memory_info().rss / MB
 
 
 def _reset_peak() -> bool:

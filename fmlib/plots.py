@@ -14,6 +14,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -107,8 +108,8 @@ def _images(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int)
 
 @_plot
 def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int = 5) -> Plot:
-    """Grey images (n, h, w), uint8 or float in [0, 1], each under its title."""
-    return _images(images, titles, columns), f"{len(images)} grey images: {', '.join(titles)}.".replace("\n", " ")
+    """Images (n, h, w), or (n, h, w, 3) in colour, uint8 or float in [0, 1], each under its title."""
+    return _images(images, titles, columns), f"{len(images)} images: {', '.join(titles)}.".replace("\n", " ")
 
 
 @_plot
@@ -230,18 +231,12 @@ def ablation_bars(table: pd.DataFrame) -> Plot:
 def _heat(ax: Axes, values: NDArray[Any], texts: NDArray[Any], rows: Sequence[str], columns: Sequence[str],
           limits: tuple[float, float] = (0, 1), cmap: Any = BLUES) -> None:
     """A matrix of coloured cells with text in each, dark on light and light on dark."""
-    # a mesh stays vector in SVG, where an image would not
-    ax.pcolormesh(np.ma.masked_invalid(values), cmap=cmap, vmin=limits[0], vmax=limits[1], edgecolors="white", linewidth=0.6)
-    ax.invert_yaxis()
-    shade = mpl.colors.Normalize(*limits, clip=True)
     size = 7.5 if len(columns) <= 12 else 6.5
-    for (i, j), text in np.ndenumerate(texts):
-        luminance = np.dot(mpl.colormaps.get_cmap(cmap)(float(shade(values[i, j])))[:3], (0.299, 0.587, 0.114))
-        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=size, color="white" if luminance < 0.55 else INK)
+    sns.heatmap(values, vmin=limits[0], vmax=limits[1], cmap=cmap, annot=texts, fmt="", annot_kws={"fontsize": size},
+                cbar=False, linewidths=0.6, linecolor="white", ax=ax)
     ax.set_xticks(np.arange(len(columns)) + 0.5, columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.set_yticks(np.arange(len(rows)) + 0.5, rows)
+    ax.set_yticks(np.arange(len(rows)) + 0.5, rows, rotation=0)
     ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
 
 
 @_plot

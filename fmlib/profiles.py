@@ -97,7 +97,7 @@ def load_profile(name: str, folder: Path = PARAMS_DIR) -> Profile:
     path = folder / f"{name}.yaml"
     content = read_yaml(path, "profile")
     try:
-        profile = validate(Profile, {"name": name} | content)
+        profile = validate(Profile, content | {"name": name})
         for model, parameters in profile.models.items():
             _check_model(model, parameters)
         for model in profile.cuda_only:
@@ -122,6 +122,6 @@ def jobs(profile: Profile) -> list[Job]:
     """The profile's jobs: all models with the first seed, then with the next, in the profile's order of models."""
     return [
         Job(profile.name, profile.dataset, profile.validation_fraction, model, seed, parameters)
-        for seed in profile.seeds
+        for seed in dict.fromkeys(profile.seeds)
         for model, parameters in profile.models.items()
     ]

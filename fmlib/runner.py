@@ -22,9 +22,9 @@ import jupytext
 import nbformat
 import papermill
 from nbclient.exceptions import DeadKernelError
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
-from pydantic import TypeAdapter
 
 from fmlib import results
 from fmlib.data import PROJECT_ROOT, SAMPLE_FILE, get_data
@@ -82,7 +82,7 @@ class Outcome:
 
 
 def code_sha256(folder: Path = Path(__file__).parent, leave_out: Collection[Path] = ()) -> str:
-    """SHA-256 of the library's code that can change what a job measures or shows, but for some files.
+    """SHA-256 of the library's code but for ``LATER_MODULES`` and some files.
 
     Comments and docstrings do not count, nor do the registry's lines: a job's own one is an input of its own.
     """
@@ -154,7 +154,7 @@ def model_task(job: Job, folder: Path) -> Task:
     plain = asdict(job)
     inputs = _inputs(job.notebook, plain, modules_of_others(job.model))
     one = registry.entry(job.model)
-    inputs["entry"] = [one.display_name, one.schema.__module__, TypeAdapter(one.schema).json_schema()]
+    inputs["entry"] = [one.display_name, one.schema.__module__, repr(one.schema.__pydantic_fields__)]
     for path in (path for folder in STUDY_DIRS for path in folder.glob(f"{job.model}-*")):  # the notebook shows them
         inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     task = Task(job.name, job.notebook, plain, inputs, job)
@@ -218,7 +218,7 @@ def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefi
         say(f"{prefix} {task.name}: running {task.notebook}")
         started = time.monotonic()
         try:
-            _refuse_without_cuda(task, outcome.profile)
+            _refuse_without_cuda(task, outcome)
             execute(task, outcome.folder)
         except Exception as error:  # one job's fault, whatever it is, must not stop the others
             reason = explain(error)
@@ -229,8 +229,10 @@ def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefi
     outcome.executed.append((task, notebook_path(task, outcome.folder)))
 
 
-def _refuse_without_cuda(task: Task, profile: Profile) -> None:
+def _refuse_without_cuda(task: Task, outcome: Outcome) -> None:
+    profile = outcome.profile
     if task.job and task.job.model in profile.cuda_only and default_device().type != "cuda":
+        _remove_outcome(task, outcome.folder)  # one left by a GPU does not belong beside what runs now
         raise NeedsCuda(f"{task.job.display_name} of profile {profile.name} needs a CUDA GPU, and there is none here")
 
 
@@ -325,7 +327,7 @@ def _environment(**variables: str) -> Iterator[None]:
 def explain(error: BaseException) -> str:
     """An error in a few readable lines: of a cell, its error and the line that raised it."""
     if isinstance(error, PapermillExecutionError):
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+        plain = strip_ansi("\n".join(error.traceback))
         arrow = next((line.strip() for line in plain.splitlines() if re.match(r"-+> *\d", line.strip())), "")
         return "\n".join(filter(None, (f"cell {error.exec_count}: {error.ename}: {error.evalue}", arrow)))
     if isinstance(error, NeedsCuda):

@@ -93,6 +93,11 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.allow_tf32 = False
 
 
+def rss_mb() -> float:
+    """The process's resident memory now, in MiB."""
+    return psutil.Process().memory_info().rss / 2**20
+
+
 def synchronize(device: torch.device) -> None:
     """Wait for the device's queued work, so that a clock read next is true."""
     if device.type == "cuda":
@@ -234,7 +239,7 @@ class Template:
                 batches = self._batches(images, labels, steps)
                 row["train_loss"] = self._train_epoch(batches, optimizer, schedule, progress)
             row["validation_loss"], row["validation_accuracy"] = self.validate(*validation)
-            row |= {"train_seconds": self.train_seconds - before, "rss_mb": psutil.Process().memory_info().rss / 2**20}
+            row |= {"train_seconds": self.train_seconds - before, "rss_mb": rss_mb()}
             self.history.append(row)
             progress.epoch(row)
             if best.should_stop(row["validation_loss"], self.network):

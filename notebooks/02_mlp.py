@@ -54,8 +54,9 @@ from fmlib.report import show_figure, show_table
 # spreads the dark shades.
 #
 # The original study's network was narrower and deeper, had no batch normalisation, dropped half of its last but one layer, and
-# learnt at one rate from the first step to the last; here the rate rises, then falls to zero. The ablation below tries most of
-# these. The time is another matter: it was saved outside the network, as the section on training tells.
+# learnt at one rate from the first step to the last; in the recipe of this project the rate rises, then falls to zero. The
+# ablation below tries most of these. The time is another matter: it was saved outside the network, as the section on training
+# tells.
 #
 # [^bn]: S. Ioffe and C. Szegedy, *Batch normalization*, 2015, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167).
 

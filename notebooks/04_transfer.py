@@ -15,7 +15,7 @@
 #
 # A network that has learnt to tell a thousand kinds of things apart on 1.3 million photographs has learnt to see: edges,
 # textures, parts. Transfer learning keeps what it knows and teaches it ten classes of clothing. Three adjustments make that
-# fair to the network.
+# fair to the network, in every profile but the one that repeats the original study.
 #
 # - **One channel instead of three.** A grey image is a colour image whose three channels are the same, $x_r = x_g = x_b = x$,
 #   and a convolution is linear, so the first layer's weights can be added up,
@@ -25,7 +25,7 @@
 # - **Inputs as it knows them.** The images are normalised to the mean and spread of those it was trained on.
 # - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
 #
-# Training has two stages. First the backbone is left as it is: its features are computed once for every image, and the head
+# Training has two stages, where the settings name a probe. First the backbone is left as it is: its features are computed once for every image, and the head
 # alone is trained on them, the *linear probe*. It tells how good the borrowed features are. Then the network is *fine-tuned*,
 # all of it but the stages that its settings leave frozen, and layers near the input more slowly than those near the head,
 # since edges are edges everywhere.

@@ -115,7 +115,7 @@ show_figure(plots.accuracy_bars(overview), "Test accuracy, and the same close up
 
 # %% tags=["key-code"]
 p_values = significance.pairwise_mcnemar(correct)
-display(Markdown(verdict.evidence(correct)))
+display(Markdown(verdict.evidence(correct, p_values)))
 
 # %% tags=["remove-input"]
 show_figure(

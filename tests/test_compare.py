@@ -114,7 +114,7 @@ def test_pairwise_tests_are_symmetric_and_no_smaller_than_uncorrected(votes):
     adjusted = significance.pairwise_mcnemar(votes)
     assert np.allclose(adjusted, adjusted.T)
     assert all(adjusted.loc[a, b] >= significance.mcnemar_p(votes[a], votes[b]) - 1e-12 for a in votes for b in votes)
-    assert significance.tied_with_best(votes)[0] == votes.mean().idxmax()
+    assert significance.tied_with_best(votes, adjusted)[0] == votes.mean().idxmax()
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
@@ -306,7 +306,8 @@ def test_worst_classes_that_differ_and_that_are_tied_are_told():
 
 
 def test_two_models_are_judged_by_mcnemar_alone():
-    sentence = verdict.evidence(significance.correct_table(table.representatives(synthetic.clear_winner()[:2])))
+    correct = significance.correct_table(table.representatives(synthetic.clear_winner()[:2]))
+    sentence = verdict.evidence(correct, significance.pairwise_mcnemar(correct))
     assert "Cochran" not in sentence and sentence.startswith("Of the two most accurate, Alpha")
 
 
@@ -314,8 +315,9 @@ def test_the_best_two_are_compared_before_and_after_correction():
     correct = significance.correct_table(table.representatives(synthetic.clear_winner()))
     first, second = correct.mean().sort_values(ascending=False).index[:2]
     before = significance.mcnemar_p(correct[first], correct[second])
-    after = significance.pairwise_mcnemar(correct).loc[first, second]
-    assert before < after and verdict.evidence(correct).endswith(f"gives p = {before:.2g}, after it {after:.2g}.")
+    p_values = significance.pairwise_mcnemar(correct)
+    after = p_values.loc[first, second]
+    assert before < after and verdict.evidence(correct, p_values).endswith(f"gives p = {before:.2g}, after it {after:.2g}.")
 
 
 def test_a_model_on_the_front_that_chance_may_have_put_there_is_named():
@@ -443,5 +445,5 @@ def test_everything_works_with_any_number_of_models(records):
     assert len(errors.if_relabelled(runs, doubtful)) == len(runs) == len(overview) == len(calibration.curves(runs))
     paired = len(runs) if len(runs) > 1 else 0
     assert len(errors.error_overlap(correct)) == len(significance.pairwise_mcnemar(correct)) == paired
-    assert verdict.evidence(correct) and len(errors.missed_by_all(runs)) <= 2000
+    assert verdict.evidence(correct, significance.pairwise_mcnemar(correct)) and len(errors.missed_by_all(runs)) <= 2000
     assert table.pareto_fronts(overview, ["flops"]).shape == (len(runs), 1)

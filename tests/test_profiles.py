@@ -52,9 +52,9 @@ def test_anchors_and_merges_of_yaml_work(profile):
 
 
 def test_jobs_run_model_after_model_with_one_seed_then_with_the_next(profile):
-    text = "description: a test\nvalidation_fraction: 0.2\nseeds: [3, 1]\nmodels: {svm: {C: 2.0}, cnn: {}, decision_tree: {}}\n"
+    text = "description: a test\nvalidation_fraction: 0.2\nseeds: [3, 1, 3]\nmodels: {svm: {C: 2.0}, cnn: {}, mlp: {}}\n"
     made = jobs(profile(text))
-    order = ["svm", "cnn", "decision_tree"]
+    order = ["svm", "cnn", "mlp"]
     assert [(job.seed, job.model) for job in made] == [(seed, model) for seed in (3, 1) for model in order]
     assert made[0] == Job("mine", "full", 0.2, "svm", 3, {"C": 2.0})
     assert (made[0].name, made[0].notebook, made[0].display_name) == ("svm-seed-3", "01_classical", "SVM")

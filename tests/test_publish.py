@@ -43,6 +43,15 @@ def test_a_finished_report_is_copied_with_its_results(finished):
     assert "| Alpha | 0.9500 (0.93" in readme and "docs/report.png" in readme
 
 
+def test_the_readme_has_a_row_a_model_whatever_the_seeds(finished):
+    for seed in (1, 2):
+        record = synthetic.record("beta", 0.7, seed=seed, git_commit="c0ffee", git_dirty=False)
+        results.save(record, finished["build_dir"] / "cpu" / "results")
+    publish(CPU, **finished)
+    rows = [line for line in finished["readme"].read_text().splitlines() if line.startswith("| Beta")]
+    assert len(rows) == 1 and "0.7000" in rows[0]  # of its first seed, as in the report
+
+
 def test_publishing_again_replaces_what_was_there(finished):
     docs = publish(CPU, **finished)
     (docs / "results" / "alpha" / "left-over").mkdir()

@@ -251,6 +251,11 @@ def test_other_code_versions_or_device_make_everything_stale(world, monkeypatch,
     assert world.stale() == EVERYTHING
 
 
+def test_a_models_words_are_no_reason_to_train_it_again(world, monkeypatch):
+    monkeypatch.setattr(Toy, "__doc__", "Explained anew.")
+    assert world.stale() == []
+
+
 def test_another_sample_makes_everything_that_uses_it_stale(world, monkeypatch, tmp_path):
     (tmp_path / "sample.npz").write_bytes(b"other images")
     monkeypatch.setattr(runner, "SAMPLE_FILE", tmp_path / "sample.npz")
@@ -396,10 +401,15 @@ def test_a_broken_comparison_is_a_failure_and_keeps_the_results(world):
 
 
 def test_a_model_for_cuda_alone_is_refused_in_words_where_there_is_none(world, monkeypatch):
-    monkeypatch.setattr(runner, "execute", lambda *_: None)
+    world.run(world.profile(alpha={}, gamma={}))
+    outcome = world.run(world.profile(alpha={}, gamma={}).model_copy(update={"cuda_only": ["gamma"]}))
+    assert [failure.task.name for failure in outcome.failures] == []  # what is up to date is no run, wherever it was made
+    path = world.root / "notebooks" / "01_toy.py"
+    path.write_text(path.read_text() + "\n# %%\nprint(1)\n")
     outcome = world.run(world.profile(alpha={}, gamma={}).model_copy(update={"cuda_only": ["gamma"]}))
     assert [failure.task.name for failure in outcome.failures] == ["gamma-seed-9"]
     assert "Gamma of profile toys needs a CUDA GPU, and there is none here" in outcome.failures[0].reason
+    assert [name for name in world.files() if "gamma" in name] == [], "its old result is not compared with new ones"
 
 
 @pytest.mark.parametrize(

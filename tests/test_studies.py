@@ -74,6 +74,19 @@ def test_a_search_has_a_whole_table_with_one_variant_that_the_cpu_profile_takes(
     assert sum(studies._is_taken(study, variant) for variant in table["variant"]) == 1
 
 
+@pytest.mark.parametrize(("wrong", "message"), [
+    ({"base: {criterion: entropy}": "", "model: decision_tree": "model: decisio_tree"}, "no such model"),
+    ({"base: {criterion: entropy}": "base: {criterion: null}", "max_depth: 2": "criterion.x: 2"}, "criterion"),
+])
+def test_a_study_that_cannot_work_is_refused_in_words(tmp_path, wrong, message):
+    text = STUDY
+    for old, new in wrong.items():
+        text = text.replace(old, new)
+    (tmp_path / "tree-search.yaml").write_text(text)
+    with pytest.raises(ProfileError, match=message):
+        load_study("tree-search", tmp_path)
+
+
 def test_dotted_keys_change_a_copy_and_leave_the_base_alone():
     base = {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
     after = changed(base, {"recipe.lr": 0.2, "recipe.augmentation.flip": True, "widths": [8]})
@@ -190,6 +203,17 @@ def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
     studies.show_search("decision_tree")
     machine = pd.read_csv(place / "decision_tree-search.csv")["machine"][0]
     assert shown[-1] == "how deep a tree" and captions[0][0] == 3 and machine in captions[0][1]
+
+
+def test_the_kept_table_says_which_machine_a_row_is_of_where_there_are_several(place, untested, shown, monkeypatch):
+    (place / "decision_tree-search.yaml").write_text(STUDY)
+    run_study("decision_tree-search", untested, str)
+    table = pd.read_csv(place / "decision_tree-search.csv").assign(machine=["old", "new", "old"])
+    table.to_csv(place / "decision_tree-search.csv", index=False)
+    seen = []
+    monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: seen.append((table, caption)))
+    studies.show_search("decision_tree")
+    assert seen[0][0]["machine"].tolist() == [1, 2, 1] and "on old (1) and new (2)." in seen[0][1]
 
 
 def test_the_kept_table_says_which_variant_is_taken_however_its_defaults_are_written(place, untested, shown, monkeypatch):

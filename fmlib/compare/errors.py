@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+from scipy.spatial.distance import pdist, squareform
 
 from fmlib.compare.calibration import scaled
 from fmlib.compare.significance import correct_table, guess_table
@@ -90,8 +92,8 @@ def missed_by_all(runs: Mapping[str, Record]) -> pd.DataFrame:
     if not runs:
         return pd.DataFrame(columns=["image", "label", "prediction", "votes"])
     guesses, labels = guess_table(runs), next(iter(runs.values())).predictions.labels
-    usual = guesses.mode(axis=1)[0].astype(int)
-    cases = _cases(labels, usual, votes=guesses.eq(usual, axis=0).sum(axis=1))
+    usual = stats.mode(guesses.to_numpy(), axis=1)
+    cases = _cases(labels, usual.mode, votes=usual.count)
     return cases[~correct_table(runs).any(axis=1)].sort_values("votes", ascending=False, kind="stable", ignore_index=True)
 
 
@@ -100,10 +102,8 @@ def error_overlap(correct: pd.DataFrame) -> pd.DataFrame:
     with fewer than two models."""
     if correct.shape[1] < 2:
         return pd.DataFrame()
-    wrong = (~correct.to_numpy(bool)).astype(float)
-    both, errors = wrong.T @ wrong, wrong.sum(0)
-    either = errors[:, None] + errors - both
-    return pd.DataFrame(np.where(either > 0, both / np.maximum(either, 1), 1.0), correct.columns, correct.columns)
+    distances = squareform(pdist(~correct.to_numpy(bool).T, "jaccard"))
+    return pd.DataFrame(1 - distances, correct.columns, correct.columns)
 
 
 def noise_candidates(runs: Mapping[str, Record], min_confidence: float = 0.9, min_share: float = 0.75) -> pd.DataFrame:

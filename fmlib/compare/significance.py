@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from sklearn.metrics import confusion_matrix
 from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -49,9 +50,8 @@ def cochran(correct: pd.DataFrame) -> tuple[float, float]:
 
 def mcnemar_p(first: ArrayLike, second: ArrayLike) -> float:
     """Two-sided p-value of McNemar's exact test, from two bool arrays of images got right. McNemar (1947)."""
-    first, second = np.asarray(first, bool), np.asarray(second, bool)
-    counts = [[(first & second).sum(), (first & ~second).sum()], [(~first & second).sum(), (~first & ~second).sum()]]
-    return float(contingency_tables.mcnemar(np.array(counts), exact=True).pvalue)
+    counts = confusion_matrix(first, second, labels=[True, False])
+    return float(contingency_tables.mcnemar(counts, exact=True).pvalue)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float]:
@@ -82,10 +82,10 @@ def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def tied_with_best(correct: pd.DataFrame, alpha: float = ALPHA) -> list[str]:
-    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first."""
+def tied_with_best(correct: pd.DataFrame, p_values: pd.DataFrame) -> list[str]:
+    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first.
+
+    ``p_values`` are those of :func:`pairwise_mcnemar`.
+    """
     ranked = correct.mean().sort_values(ascending=False, kind="stable").index
-    if len(ranked) < 2:
-        return list(ranked)
-    p_values = pairwise_mcnemar(correct)[ranked[0]]
-    return [name for name in ranked if p_values[name] >= alpha]
+    return [name for name in ranked if len(ranked) < 2 or p_values.loc[ranked[0], name] >= ALPHA]

@@ -52,10 +52,10 @@ def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing
     if not runs:
         return Summary("**There are no results, so there is no verdict.**", cautions=[absent] if absent else [])
     table, correct = overview(runs), significance.correct_table(runs)
-    tied = significance.tied_with_best(correct)
+    p_values = significance.pairwise_mcnemar(correct)
+    tied = significance.tied_with_best(correct, p_values)
     local, left_out = by_machine(table)
     seeds, images = by_seed(records), records[0].result.test_size
-    p_values = significance.pairwise_mcnemar(correct)
     points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, p_values, budgets),
               _near_best(table, local, budgets.distance_points), *_dominated(local, p_values), _transfer(table, correct, tied),
               calibration.advice(*next(iter(runs.items()))), _hardest(worst_classes(runs))]
@@ -227,16 +227,18 @@ def _scratch(table: pd.DataFrame) -> str:
     return f"Trained from scratch, so no evidence on transfer learning: {listed(names)}.{alone}"
 
 
-def evidence(correct: pd.DataFrame) -> str:
-    """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's test, in words."""
+def evidence(correct: pd.DataFrame, p_values: pd.DataFrame) -> str:
+    """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's test, in words.
+
+    ``p_values`` are those of ``significance.pairwise_mcnemar``.
+    """
     if correct.shape[1] < 2:
         return "With fewer than two models there is nothing to test."
     first, second = correct.mean().sort_values(ascending=False, kind="stable").index[:2]
     alone = [(correct[a] & ~correct[b]).sum() for a, b in ((first, second), (second, first))]
     return (f"{_any_difference(correct)}Of the two most accurate, {first} alone is right on {alone[0]} images and {second} "
             f"alone on {alone[1]}; before correction for the number of pairs, McNemar's exact test gives "
-            f"p = {significance.mcnemar_p(correct[first], correct[second]):.2g}, after it "
-            f"{significance.pairwise_mcnemar(correct).loc[first, second]:.2g}.")
+            f"p = {significance.mcnemar_p(correct[first], correct[second]):.2g}, after it {p_values.loc[first, second]:.2g}.")
 
 
 def _any_difference(correct: pd.DataFrame) -> str:

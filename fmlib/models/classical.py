@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from dataclasses import asdict
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from fmlib.models.base import Predictor
 from fmlib.training import Stopwatch
 
 Features = NDArray[np.float32]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 def hog(images: Images, cell_size: int = 4, orientations: int = 9, batch_size: int = 2000) -> Features:
@@ -92,6 +94,10 @@ class Classical(Predictor):
         pixels = images.reshape(len(images), -1).astype(np.float32) / 255
         return np.sqrt(pixels, out=pixels) if self.features == "roots" else pixels
 
+    def _settings(self) -> dict[str, Any]:
+        """The estimator's own parameters: a model of trees names its fields as its estimator does."""
+        return {name: value for name, value in asdict(self).items() if name not in ("features", "seed")}
+
     def _fit(self, features: Features, labels: Labels) -> Any:
         raise NotImplementedError
 
@@ -109,13 +115,10 @@ class DecisionTree(Classical):
     criterion: Literal["gini", "entropy"] = "gini"
     max_depth: PositiveInt | None = None
     min_samples_leaf: PositiveInt = 1
-    max_features: PositiveFloat | Literal["sqrt", "log2"] | None = None
+    max_features: Share | Literal["sqrt", "log2"] | None = None
 
     def _fit(self, features: Features, labels: Labels) -> DecisionTreeClassifier:
-        return DecisionTreeClassifier(
-            criterion=self.criterion, max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features, random_state=self.seed,
-        ).fit(features, labels)  # fmt: skip
+        return DecisionTreeClassifier(**self._settings(), random_state=self.seed).fit(features, labels)
 
     def parameter_count(self) -> int:
         """Nodes of the tree."""
@@ -133,14 +136,11 @@ class RandomForest(Classical):
     criterion: Literal["gini", "entropy"] = "gini"
     max_depth: PositiveInt | None = None
     min_samples_leaf: PositiveInt = 1
-    max_features: PositiveFloat | Literal["sqrt", "log2"] | None = "sqrt"
+    max_features: Share | Literal["sqrt", "log2"] | None = "sqrt"
     bootstrap: bool = True
 
     def _fit(self, features: Features, labels: Labels) -> RandomForestClassifier:
-        return RandomForestClassifier(
-            self.n_estimators, criterion=self.criterion, max_depth=self.max_depth, min_samples_leaf=self.min_samples_leaf,
-            max_features=self.max_features, bootstrap=self.bootstrap, n_jobs=-1, random_state=self.seed,
-        ).fit(features, labels)  # fmt: skip
+        return RandomForestClassifier(**self._settings(), n_jobs=-1, random_state=self.seed).fit(features, labels)
 
     def parameter_count(self) -> int:
         """Nodes of all trees."""
@@ -239,12 +239,7 @@ class XGBoost(Classical):
     reg_lambda: float = Field(default=1.0, ge=0)
 
     def _fit(self, features: Features, labels: Labels) -> XGBClassifier:
-        return XGBClassifier(
-            n_estimators=self.n_estimators, learning_rate=self.learning_rate, max_depth=self.max_depth, max_bin=self.max_bin,
-            min_child_weight=self.min_child_weight, subsample=self.subsample, colsample_bytree=self.colsample_bytree,
-            colsample_bynode=self.colsample_bynode, reg_lambda=self.reg_lambda, tree_method="hist",
-            random_state=self.seed,
-        ).fit(features, labels)  # fmt: skip
+        return XGBClassifier(**self._settings(), tree_method="hist", random_state=self.seed).fit(features, labels)
 
     def parameter_count(self) -> int:
         """Nodes of all trees."""

@@ -71,7 +71,7 @@ def _place(task: Task, outcome: Outcome) -> tuple[str, int]:
 
 def _shown(outcome: Outcome) -> list[tuple[Task, Path]]:
     """The executed notebooks in the report's order; of several seeds only the first tells its story."""
-    first = outcome.profile.seeds[0]
+    first = min(outcome.profile.seeds)  # as in the comparison
     chosen = [(task, path) for task, path in outcome.executed if task.job is None or task.job.seed == first]
     return sorted(chosen, key=lambda pair: _place(pair[0], outcome))
 
@@ -88,7 +88,7 @@ def _notice(failure: Failure, position: int, outcome: Outcome) -> Missing:
     chapter = _title(runner.NOTEBOOKS_DIR / f"{notebook}.py")
     if job is None:
         return Missing("", chapter, notebook, failure.reason, position, summary=notebook == COMPARISON_NOTEBOOK)
-    name = job.display_name if job.seed == outcome.profile.seeds[0] else f"{job.display_name} with seed {job.seed}"
+    name = job.display_name if job.seed == min(outcome.profile.seeds) else f"{job.display_name} with seed {job.seed}"
     return Missing(job.model, name, notebook, failure.reason, position, chapter)
 
 

@@ -14,6 +14,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
@@ -22,7 +23,6 @@ HEADING = re.compile(r"\s*#{1,6}\s")
 NOTE = re.compile(r"\[\^([^\]\s]+)\]")
 NOTE_TEXT = re.compile(r"^\[\^([^\]\s]+)\]:.*(?:\n(?!\s*\n|\[\^).+|\n+(?: {4}|\t).*)*\n?", re.MULTILINE)
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(#((?:fig|table)-[^)\s]+)\)")
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 NO_ALT = "An image without a description."  # of an image that bypassed show_figure; the tests refuse it in our notebooks
 TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
@@ -135,7 +135,7 @@ def _output(raw: NotebookNode, logging: bool) -> NotebookNode | None:
         return _made("figure", data, caption="", alt=NO_ALT)
     if "text/html" in data and not re.search(r"<(script|style|link|iframe|img)\b", data["text/html"]):
         return _made("html", data)
-    text = ANSI.sub("", data.get("text/plain", "")).strip("\n")
+    text = strip_ansi(data.get("text/plain", "")).strip("\n")
     return _made("log" if stream or logging else "text", {"text/plain": text}) if text.strip() else None
 
 
@@ -175,7 +175,7 @@ def _notice(item: Missing) -> _Part:
 
 
 def _first_line(text: str) -> str:
-    return ANSI.sub("", text).strip().partition("\n")[0]
+    return strip_ansi(text).strip().partition("\n")[0]
 
 
 def _layout(parts: Sequence[_Part]) -> list[tuple[_Part, NotebookNode]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmlib import results
-from fmlib.compare.significance import wilson
+from fmlib.compare.table import overview, representatives
 from fmlib.data import PROJECT_ROOT
 from fmlib.profiles import Profile
 from fmlib.report.build import is_current
@@ -72,17 +72,16 @@ def refresh_readme(readme: Path, records: list[results.Record]) -> None:
 
 
 def results_table(records: list[results.Record]) -> pd.DataFrame:
-    """One row a record, best accuracy first, as text for the README."""
-    rows = []
-    for result in sorted((record.result for record in records), key=lambda result: -result.accuracy):
-        low, high = wilson(result.accuracy * result.test_size, result.test_size)
-        rows.append({
-            "model": result.display_name, "accuracy": f"{result.accuracy:.4f} ({low:.4f} to {high:.4f})",
-            "training (s)": f"{result.train_seconds:.0f}", "whole fit (s)": f"{result.fit_wall_seconds:.0f}",
-            f"predicting {result.test_size:,} (s)": f"{result.predict_seconds:.2f}",
-            "memory (MiB)": f"{result.memory_mb:.0f}",
-        })  # fmt: skip
-    return pd.DataFrame(rows)
+    """One row a model, best accuracy first, as text for the README."""
+    table, size = overview(representatives(records)), records[0].result.test_size
+    return pd.DataFrame({
+        "model": table.index,
+        "accuracy": [f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()],
+        "training (s)": table["train_seconds"].map("{:.0f}".format).to_numpy(),
+        "whole fit (s)": table["fit_wall_seconds"].map("{:.0f}".format).to_numpy(),
+        f"predicting {size:,} (s)": table["predict_seconds"].map("{:.2f}".format).to_numpy(),
+        "memory (MiB)": table["memory_mb"].map("{:.0f}".format).to_numpy(),
+    })  # fmt: skip
 
 
 def _markdown(table: pd.DataFrame) -> str:
