@@ -25,10 +25,10 @@
 # - **Inputs as it knows them.** The images are normalised to the mean and spread of those it was trained on.
 # - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
 #
-# Training has two stages, where the settings name a probe. First the backbone is left as it is: its features are computed once for every image, and the head
-# alone is trained on them, the *linear probe*. It tells how good the borrowed features are. Then the network is *fine-tuned*,
-# all of it but the stages that its settings leave frozen, and layers near the input more slowly than those near the head,
-# since edges are edges everywhere.
+# Training has two stages, where the settings name a probe. First the backbone is left as it is: its features are computed
+# once for every image, and the head alone is trained on them, the *linear probe*. It tells how good the borrowed features
+# are. Then the network is *fine-tuned*, all of it but the stages that its settings leave frozen, and layers near the input
+# more slowly than those near the head, since edges are edges everywhere.
 #
 # Where the ImageNet weights of an architecture cannot be had, the same network is trained from scratch, and its name says so
 # wherever it appears. It then says what the architecture can do in the time, and nothing about transfer learning. How many
