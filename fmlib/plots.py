@@ -37,6 +37,7 @@ STYLE = {
 }
 COSTS = {"train_seconds": "training time (s)", "latency_ms": "time to classify one image (ms)",
          "memory_mb": "memory for training (MiB)", "parameters": "parameters", "flops": "operations an image"}
+FEWEST = 20  # images of which a share says something
 NOTHING = "Nothing to show: there is no such case, or there are too few results."
 P = ParamSpec("P")
 Data = TypeVar("Data", bound=Sized)
@@ -325,7 +326,7 @@ def time_dots(table: pd.DataFrame) -> Plot:
     train, fit, test = table["train_seconds"], table["fit_wall_seconds"], table["predict_seconds"]
     for ax, span, title in ((left, pd.concat([train, fit]), "Training, of the whole fit (line), s"),
                             (right, test, "Classifying the test images, s")):
-        _cost_axis(ax, span, 0.3)
+        _cost_axis(ax, span, 0.45)
         ax.set_title(title)
     left.hlines(table.index, train, fit, color=PALE, linewidth=4)
     left.plot(train, table.index, "o", color=BLUE, markersize=4)
@@ -435,7 +436,8 @@ def _free_place(box: Bbox, taken: Sequence[Bbox], frame: Bbox, scale: float) -> 
 def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> Plot:
     """Accuracy against confidence of each model, before and after temperature scaling.
 
-    ``curves`` holds two tables a model with columns confidence, accuracy, count, a row a bin.
+    ``curves`` holds two tables a model with columns confidence, accuracy, count, a row a bin; bins of fewer than ``FEWEST``
+    images are not drawn.
     """
     rows = -(-len(curves) // 5)
     columns = -(-len(curves) // rows)
@@ -446,6 +448,7 @@ def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
     for ax, (name, tables) in zip(axes, curves.items(), strict=False):
         ax.plot([0, 1], [0, 1], color=PALE, linewidth=1)
         for bins, colour in zip(tables, (BLUE, VERMILION), strict=True):
+            bins = bins[bins["count"] >= FEWEST]
             ax.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", markersize=2.2, linewidth=1)
         ax.set_title(name, fontsize=7.5)
         ax.set_aspect("equal")

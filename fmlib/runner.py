@@ -250,7 +250,7 @@ def execute(task: Task, folder: Path) -> Path:
         try:
             executed = papermill.execute_notebook(
                 _source(task), str(output), dict(task.parameters), kernel_name="python3", progress_bar=False,
-                cwd=str(NOTEBOOKS_DIR), extra_arguments=["--log-level=ERROR"],
+                cwd=str(NOTEBOOKS_DIR), extra_arguments=["--log-level=CRITICAL"],
             )  # fmt: skip
             _check_outcome(task, folder)
         except BaseException:

@@ -241,7 +241,8 @@ show_table(
 )
 show_figure(
     plots.reliability_diagrams(calibration.curves(runs)),
-    "Accuracy against confidence, before and after temperature scaling. Below the diagonal: too sure.",
+    f"Accuracy against confidence, before and after temperature scaling, where at least {plots.FEWEST} images have such a "
+    "confidence. Below the diagonal: too sure.",
     "reliability",
 )
 
