@@ -422,8 +422,8 @@ def test_every_mistake_is_listed_and_what_can_be_shown_is():
     assert len(audit.FACTS["mistakes"]) == 13 and "13. **" in found
     assert "standard error of 0.24 points" in found and "“MobileNetV3” on the test's, by 0.94 to 0.93" in found
     assert "at most 0 grey levels" in found
-    assert "MLP was tested with the weights of its last epoch at a validation loss 20.0% above its lowest, in epoch 3;" in found
-    assert "its validation accuracy was 80.00% at the end, 80.00% in that epoch." in found
+    assert "MLP was tested with the weights of its last epoch, of validation loss 0.600 and accuracy 80.00%" in found
+    assert "its lowest loss was 0.500, in epoch 3, at an accuracy of 80.00%." in found
     assert "Ours takes 2 s of training on Test CPU, 2 cores" in found
     assert "A ResNet34 has 21.8 million weights, a MobileNetV3-small 2.5." in found
     patient = {"MLP": synthetic.record("mlp", 0.9, history=5, parameters={"recipe": {"patience": 3}})}

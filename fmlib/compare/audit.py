@@ -116,15 +116,15 @@ class Demonstrations:
         if not histories:
             return "No network has a result to show it on."
         lowest = {name: min(history, key=lambda epoch: epoch.validation_loss) for name, history in histories.items()}
-        past = {name: history[-1].validation_loss / lowest[name].validation_loss - 1 for name, history in histories.items()}
+        past = {name: history[-1].validation_loss - lowest[name].validation_loss for name, history in histories.items()}
         name = max(past, key=past.__getitem__)
         if past[name] == 0:
             return "In these runs every network was at its best in its last epoch, so that nothing could be lost."
         last, best = histories[name][-1], lowest[name]
-        restored = self.runs[name].result.parameters.get("recipe", {}).get("patience")
-        return (f"Of our networks, {name} {'would have been' if restored else 'was'} tested with the weights of its last epoch "
-                f"at a validation loss {past[name]:.1%} above its lowest, in epoch {best.epoch}; its validation accuracy was "
-                f"{last.validation_accuracy:.2%} at the end, {best.validation_accuracy:.2%} in that epoch.")
+        was = "would have been" if self.runs[name].result.parameters.get("recipe", {}).get("patience") else "was"
+        return (f"Of our networks, {name} {was} tested with the weights of its last epoch, of validation loss "
+                f"{last.validation_loss:.3f} and accuracy {last.validation_accuracy:.2%}; its lowest loss was "
+                f"{best.validation_loss:.3f}, in epoch {best.epoch}, at an accuracy of {best.validation_accuracy:.2%}.")
 
     def _grey_jitter(self) -> str:
         x = torch.from_numpy(self.images[:200, None])
