@@ -245,10 +245,15 @@ def test_layers_near_the_input_learn_more_slowly(lite):
 
 
 def test_a_network_that_moves_to_its_device_for_the_features_can_still_be_trained(small, monkeypatch):
-    def copied(network, *_, **__):  # as every tensor is that moves to a GPU
-        return network._apply(torch.clone)
+    moved = set()
 
-    monkeypatch.setattr(nn.Module, "to", copied)
+    def to(network, *_, **__):  # to a GPU: every tensor is copied, once
+        if network not in moved:
+            moved.add(network)
+            network._apply(torch.clone)
+        return network
+
+    monkeypatch.setattr(nn.Module, "to", to)
     classifier = build("efficientnet_lite0", tiny("required")).fit(*small.train, small.validation)
     assert not any(one.is_inference() for one in (*classifier.network_.parameters(), *classifier.network_.buffers()))
 
