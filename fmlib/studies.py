@@ -113,7 +113,8 @@ def show_search(model: str) -> None:
     from IPython.display import Markdown, display
 
     if (STUDIES_DIR / f"{model}-search.yaml").is_file():
-        display(Markdown("The settings in the cpu profile were chosen from these trials, on validation images only."))
+        display(Markdown("The settings of the cpu profile, the one for two processor cores, were chosen from these trials, on "
+                         "validation images only."))
     else:
         display(Markdown("Nothing: these settings were given, and not searched for."))
     _show(model, "search", "what was tried, in order, and what it gave on the validation images")
