@@ -50,6 +50,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     def visited(path: Path, width: int = 1440, theme: str = "light", **options: object) -> Page:
         context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+        context.set_default_timeout(120_000)  # a slow machine takes half a minute to draw the whole page
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))
