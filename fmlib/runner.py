@@ -94,11 +94,20 @@ def code_sha256(folder: Path = Path(__file__).parent, leave_out: Collection[Path
 
 
 def modules_of_others(model: str) -> set[Path]:
-    """Files that define other models, and that neither the model's classes nor the modules of these make use of."""
+    """Files that define other models, and that the modules of the model's own classes do not import from."""
     own = {cls.__module__ for cls in registry.entry(model).schema.__mro__ if cls.__module__.startswith(registry.__package__)}
-    used = own | {getattr(value, "__module__", None) for name in own for value in vars(sys.modules[name]).values()}
+    used = own | {name for module in own for name in _imports(Path(sys.modules[module].__file__))}
     return {Path(sys.modules[one.schema.__module__].__file__) for one in registry.REGISTRY.values()
             if one.schema.__module__ not in used}
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """What a source file imports, by full name: modules, and all that might be one."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
 
 
 def _without_docstrings(path: Path) -> str:
@@ -154,7 +163,7 @@ def model_task(job: Job, folder: Path) -> Task:
     plain = asdict(job)
     inputs = _inputs(job.notebook, plain, modules_of_others(job.model))
     one = registry.entry(job.model)
-    inputs["entry"] = [one.display_name, one.schema.__module__, repr(one.schema.__pydantic_fields__)]
+    inputs["entry"] = [one.display_name, str(one.schema), str(one.classifier), repr(one.schema.__pydantic_fields__)]
     for path in (path for folder in STUDY_DIRS for path in folder.glob(f"{job.model}-*")):  # the notebook shows them
         inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     task = Task(job.name, job.notebook, plain, inputs, job)

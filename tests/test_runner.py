@@ -22,9 +22,10 @@ from pydantic.dataclasses import dataclass
 
 from fmlib import __main__ as command_line
 from fmlib import results, runner
+from fmlib.data import PROJECT_ROOT
 from fmlib.models import mlp, registry
-from fmlib.models.cnn import DiracConv
-from fmlib.profiles import Profile
+from fmlib.models.neural import TorchClassifier
+from fmlib.profiles import Job, Profile
 from fmlib.runner import Outcome, code_sha256, run_profile
 
 HEADER = """# ---
@@ -86,6 +87,12 @@ if do == "raise":
 
 @dataclass(config=ConfigDict(extra="forbid"))
 class Toy:
+    size: int = 1
+    seed: int = 9
+
+
+@dataclass(config=ConfigDict(extra="forbid"))
+class OtherToy:
     size: int = 1
     seed: int = 9
 
@@ -321,6 +328,31 @@ def test_files_count_by_name_and_later_modules_do_not(tmp_path):
     assert len({first, second, code_sha256(tmp_path)}) == 3
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the real library, in a folder that stands for the project's."""
+    shutil.copytree(PROJECT_ROOT / "fmlib", copy := tmp_path_factory.mktemp("project") / "fmlib")
+    return copy
+
+
+MEASURES = ("data.py", "transforms.py", "training.py", "measure.py", "results.py", "plots.py", "describe.py", "models/base.py",
+            "models/neural.py", "models/small_maps.py", "models/registry.py")
+COMPARES = ("compare/verdict.py", "compare/significance.py", "compare/study.yaml", "report/show.py")
+NEITHER = ("profiles.py", "runner.py", "studies.py", "__main__.py", "report/merge.py")
+
+
+@pytest.mark.parametrize("name", [*MEASURES, *COMPARES, *NEITHER])
+def test_what_measures_concerns_every_job_and_what_compares_the_comparison_alone(library, monkeypatch, name):
+    monkeypatch.setattr(runner, "PROJECT_ROOT", library.parent)
+    monkeypatch.setattr(registry, "__file__", str(library / "models" / "registry.py"))
+    path, before = library / name, (code_sha256(library), runner._later_code())
+    text = path.read_text()
+    path.write_text(f"{text}\nmore: 1\n" if path.suffix == ".yaml" else f"{text}\nMORE = 1\n")
+    after = code_sha256(library), runner._later_code()
+    path.write_text(text)
+    assert [one != other for one, other in zip(before, after, strict=True)] == [name in MEASURES, name in COMPARES]
+
+
 @pytest.mark.parametrize(
     ("model", "others"),
     [("svm", {"mlp", "cnn", "transfer"}), ("cnn", {"classical", "mlp", "transfer"}), ("vgg16", {"classical", "mlp", "cnn"})],
@@ -329,8 +361,12 @@ def test_a_model_does_not_depend_on_the_modules_of_others(model, others):
     assert {path.stem for path in runner.modules_of_others(model)} == others
 
 
-def test_a_model_depends_on_a_module_of_another_that_it_uses(monkeypatch):
-    monkeypatch.setattr(mlp, "borrowed", DiracConv, raising=False)
+@pytest.mark.parametrize("line", ["from fmlib.models.cnn import ACTIVATIONS", "from fmlib.models import cnn",
+                                  "import fmlib.models.cnn", "def late():\n    from fmlib.models.cnn import DiracConv"])
+def test_a_model_depends_on_a_module_of_another_that_it_uses(monkeypatch, tmp_path, line):
+    borrower = tmp_path / "mlp.py"
+    borrower.write_text(f"{Path(mlp.__file__).read_text()}\n{line}\n")
+    monkeypatch.setattr(mlp, "__file__", str(borrower))
     assert {path.stem for path in runner.modules_of_others("mlp")} == {"classical", "transfer"}
 
 
@@ -349,6 +385,25 @@ def test_a_model_that_is_added_makes_no_other_one_stale(world, monkeypatch, tmp_
 def test_another_line_of_the_registry_makes_its_model_stale(world, monkeypatch):
     monkeypatch.setitem(registry.REGISTRY, "beta", registry.classical("Beta the second", Toy, family="01_toy"))
     assert world.stale() == ["beta-seed-9"]
+
+
+def test_a_model_of_another_class_is_trained_though_its_parameters_are_the_same(world, monkeypatch):
+    monkeypatch.setitem(registry.REGISTRY, "beta", registry.classical("Beta", OtherToy, family="01_toy"))
+    assert world.stale() == ["beta-seed-9"]
+
+
+def test_a_network_trained_by_another_class_is_trained_again():
+    class Other(TorchClassifier):
+        pass
+
+    entries = [registry.neural("MLP", "02_mlp", mlp.MLP, kind) for kind in (TorchClassifier, Other)]
+    hashes = []
+    for one in entries:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(registry.REGISTRY, "mlp", one)
+            job = Job("smoke", "sample", 0.1, "mlp", 9, {})
+            hashes.append(runner.model_task(job, Path("build")).sha256)
+    assert hashes[0] != hashes[1]
 
 
 # --- Failures -------------------------------------------------------------------------------------------------------------

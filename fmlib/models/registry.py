@@ -32,17 +32,18 @@ class ParameterError(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """One model: its name in charts, its family (``notebooks/<family>.py``), its parameters' schema, its builder."""
+    """One model: its name in charts, its family (``notebooks/<family>.py``), its parameters' schema, its class, its builder."""
 
     display_name: str
     family: str
     schema: type[Any]
+    classifier: type[Classifier]
     make: Callable[[Any, int], Classifier]
 
 
 def classical(display_name: str, schema: type[Any], family: str = "01_classical") -> Entry:
     """An entry for a classifier that is a dataclass of its parameters."""
-    return Entry(display_name, family, schema, lambda model, seed: replace(model, seed=seed))
+    return Entry(display_name, family, schema, schema, lambda model, seed: replace(model, seed=seed))
 
 
 def neural(
@@ -58,7 +59,7 @@ def neural(
     def make(parameters: Any, seed: int) -> Classifier:
         return classifier(network(**parameters.model_dump(exclude={"recipe"})), parameters.recipe, seed)
 
-    return Entry(display_name, family, schema, make)
+    return Entry(display_name, family, schema, classifier, make)
 
 
 def transfer(display_name: str, architecture: str) -> Entry:
