@@ -35,7 +35,8 @@ SMALLEST = 1e-7  # probability that a log loss reckons with: about float16's sma
 
 @dataclass
 class MemoryUse:
-    """The process's memory around a piece of work, in MiB; ``peak_vram_mb`` is None without CUDA."""
+    """The process's memory around a piece of work, in MiB; ``peak_vram_mb``, of CUDA tensors over what was there before, is
+    None without CUDA."""
 
     rss_baseline_mb: float
     peak_rss_mb: float = 0.0
@@ -71,11 +72,12 @@ def memory_use() -> Iterator[MemoryUse]:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     use = MemoryUse(rss_mb())
+    held = torch.cuda.memory_allocated()  # workspaces that CUDA's libraries keep; 0 without CUDA
     was_reset = _reset_peak()
     yield use
     use.peak_rss_mb = max(_peak_rss_mb(was_reset), use.rss_baseline_mb)
     if torch.cuda.is_available():
-        use.peak_vram_mb = torch.cuda.max_memory_allocated() / MB
+        use.peak_vram_mb = (torch.cuda.max_memory_allocated() - held) / MB
 
 
 # --- One model, measured --------------------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ show_table(
     scores.join(local[[*costs]].rename(columns=costs)).rename_axis("Model"),
     f"Every model: accuracy on {len(data.test_labels):,} test images with its 95% interval, and what it costs. Times and "
     f"memory are those of {machine}. “Training” counts training steps only, “whole fit” everything until the model is ready; "
-    f"memory is what the fit needs on top of the {local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the "
-    "images take. Bold: the best of a column.",
+    f"memory{table.kind_of_memory(local)} is what the fit needs on top of the {local['baseline_mb'].max():,.0f} MiB that "
+    "Python, the libraries and the images take. Bold: the best of a column.",
     "models",
     best={"Accuracy (%)": "max"} | dict.fromkeys(costs.values(), "min"),
     formats={"Accuracy (%)": ".1f", "Training (s)": ",.1f", "Whole fit (s)": ",.1f", "One image (ms)": ",.2f",
@@ -108,8 +108,8 @@ show_figure(plots.accuracy_bars(overview), "Test accuracy, and the same close up
 # asks first whether any model differs at all; and because every pair is tested, Holm's correction raises each $p$-value so
 # that the chance of even one false alarm in the whole matrix stays below 5%.
 #
-# [^mcnemar]: Q. McNemar, *Note on the sampling error of the difference between correlated proportions*, Psychometrika 12, 1947.
-#     The exact form is used: a binomial test, with no approximation.
+# [^mcnemar]: Q. McNemar, *Note on the sampling error of the difference between correlated proportions or percentages*,
+#     Psychometrika 12, 1947. The exact form is used: a binomial test, with no approximation.
 # [^dietterich]: T. G. Dietterich, *Approximate statistical tests for comparing supervised classification learning algorithms*,
 #     Neural Computation 10, 1998.
 
@@ -143,8 +143,10 @@ else:
 # ## What does it cost?
 #
 # A model costs time when it is trained, time when it answers, and memory. Training time is shown twice: the training steps
-# alone, and everything from the call to the finished model, with validation and preparation. Where a recipe asks for bfloat16
-# and the processor has none, its network computes in float32 and takes longer, so that times travel badly between machines.
+# alone, and everything from the call to the finished model, with validation and preparation. The steps of a classical model are
+# its whole fit, features included, but for the calibration of its probabilities; features for a probe of a frozen network
+# count as preparation. Where a recipe asks for bfloat16 and the processor has none, its network computes in float32 and takes
+# longer, so that times travel badly between machines.
 
 # %% tags=["remove-input"]
 display(Markdown(left_out or f"All times were measured on {machine}, one model at a time, each in a process of its own."))
@@ -160,8 +162,9 @@ show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {mac
 show_figure(
     plots.tradeoffs(local, table.pareto_fronts(local, ["latency_ms", "memory_mb", "parameters", "flops"])),
     f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. Operations are two a multiply-add in a "
-    "network, both passes of a mirror average included, comparisons in trees, and multiplications and additions with every "
-    "support vector; parameters are weights, nodes, and coordinates of support vectors.", "costs",
+    "network, both passes of a mirror average included, comparisons in trees, the most there can be in boosted ones, and "
+    "multiplications and additions with every support vector; parameters are weights, nodes, and coordinates of support "
+    "vectors.", "costs",
 )
 
 # %% [markdown]

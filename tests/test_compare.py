@@ -156,6 +156,16 @@ def test_temperature_above_one_humbles_an_overconfident_model():
     assert row["temperature"] > 1 and row["ece_scaled"] < row["ece"] and row["log_loss_scaled"] < row["log_loss"]
 
 
+def test_a_temperature_is_that_of_the_validation_images():
+    run = synthetic.record("a", 0.8, confidence=0.8)
+    p = run.predictions
+    p.validation_proba[:] = synthetic.predict(p.validation_labels, np.arange(200) % 2 == 0, 5, confidence=0.99)
+    temperature = calibration.temperature_of(run)
+    assert temperature > 3  # half of these are wrong, and all of them sure
+    p.labels[:] = p.labels[::-1].copy()
+    assert calibration.temperature_of(run) == temperature
+
+
 def test_a_bold_model_does_not_outvote_better_ones_in_the_ensemble():
     labels = synthetic.labels_of(2000, 5)
     good, bad = np.arange(2000) % 20 > 0, labels < 3
@@ -195,6 +205,10 @@ def test_worst_class_has_an_interval_around_it_and_tells_ties():
     assert worst.loc["bad", "class"] == "pullover" and worst.loc["bad", "tied"] == ""
     assert worst.loc["even", "tied"] != ""
     assert (worst["low"] <= worst["f1"]).all() and (worst["f1"] <= worst["high"]).all()
+    rng, counts = np.random.default_rng(1), np.array(synthetic.record("bad", one_bad, size=1000).result.confusion_matrix)
+    again = [errors.f1_scores(np.bincount(rng.choice(25, 1000, p=counts.ravel() / 1000), minlength=25).reshape(5, 5))[2]
+             for _ in range(2000)]
+    assert worst.loc["bad", ["low", "high"]].to_list() == pytest.approx(np.percentile(again, [2.5, 97.5]), abs=0.01)
 
 
 def test_confused_pairs_and_their_examples():
@@ -203,6 +217,9 @@ def test_confused_pairs_and_their_examples():
     pairs = errors.confused_pairs(runs)
     assert list(pairs["pair"]) == ["trousers and pullover"] and pairs["share"].sum() == pytest.approx(1)
     assert set(labels[errors.pair_examples(runs, pairs, 3)["image"]]) == {1}
+    assert pairs["errors"].to_list() == [200]
+    half = {"a": runs["a"], "b": synthetic.record("b", labels >= 0, size=1000)}  # of which b never errs
+    assert errors.confused_pairs(half)["errors"].to_list() == [100]
 
 
 def test_images_missed_by_all_and_overlap_of_errors():
@@ -221,7 +238,11 @@ def test_confident_unanimous_contradiction_is_a_candidate_and_relabelling_moves_
     found = errors.noise_candidates(runs)
     assert list(found["image"]) == [0, 1, 2, 3] and (found["prediction"] != found["label"]).all()
     assert errors.if_relabelled(runs, found)["change"].to_numpy() == pytest.approx([0.02] * 3)
-    unsure = np.arange(200) % 5 < 3  # right, on validation images too, as often as their confidence says
+    unsure = np.arange(200) % 5 < 3
+    fair = synthetic.record("d", unsure | (np.arange(200) < 4), size=200, confidence=0.6)  # doubts what the others are sure of
+    assert errors.noise_candidates({"a": runs["a"], "d": fair}, min_confidence=0.4).empty, "one of two is no majority"
+    assert list(errors.noise_candidates(runs | {"d": fair}, min_confidence=0.4)["image"])[:4] == [0, 1, 2, 3]
+    # unsure models are right, on validation images too, as often as their confidence says
     assert errors.noise_candidates({name: synthetic.record(name, unsure, size=200, confidence=0.6) for name in "abc"}).empty
 
 
@@ -253,9 +274,9 @@ def test_the_best_under_a_budget_is_named_with_those_tied_with_it_and_the_machin
     assert "memory: **Slow**" not in found and "tied with Poor" not in found
 
 
-def test_tied_models_have_no_winner_and_the_cheapest_is_preferred():
+def test_tied_models_have_no_winner_and_the_quickest_is_named():
     found = text(synthetic.all_tied())
-    assert "there is no winner" in found and "**Beta** is the one to prefer on cost" in found
+    assert "there is no winner" in found and "Among the tied, **Beta** is the quickest to train: it takes 10 s" in found
 
 
 def test_winner_beaten_on_time_by_a_tied_model():
@@ -267,7 +288,7 @@ def test_winner_beaten_on_time_by_a_tied_model():
                synthetic.record("poor", labels < 3, train_seconds=50)]
     found = text(records)
     assert "Statistically tied with it, after correction for 3 comparisons: Fast" in found
-    assert "**Fast** is the one to prefer on cost" in found
+    assert "**Fast** is the quickest to train: it takes 3 s, Slow 900 s." in found
     assert "On training time alone these are beaten" in found and "for no more: Poor." in found
     assert "Every time is that of one run." in found
 
@@ -335,6 +356,9 @@ def test_the_best_models_probabilities_are_to_be_scaled_where_that_helps():
 
 def test_memory_is_told_with_what_was_there_before():
     assert "Memory is what training needs on top of the 400 MiB that Python" in text(synthetic.clear_winner())
+    on_gpu = text(synthetic.clear_winner(peak_vram_mb=900, machine=synthetic.ELSEWHERE))
+    assert "Memory, of processor and GPU together, is what training needs" in on_gpu
+    assert "Best under 500 MiB of memory for training: none; the nearest is Beta with 1,200 MiB" in on_gpu
 
 
 def test_several_leaders_are_spoken_of_as_several():
@@ -371,6 +395,8 @@ def test_machines_are_never_mixed():
     assert "Delta" not in local.index and "Delta (Test GPU" in sentence
     found = text(records)
     assert found.startswith("**Delta**") and sentence in found and "quickest to train" not in found
+    near = [*synthetic.clear_winner(), synthetic.record("delta", 0.951, machine=synthetic.ELSEWHERE)]
+    assert "the quickest to train" not in text(near), "of the two near the best, one was measured here: nothing to compare"
 
 
 def test_seeds_are_kept_apart_from_the_interval():
@@ -380,6 +406,23 @@ def test_seeds_are_kept_apart_from_the_interval():
     assert table.representatives(records)["A"].result.seed == 1
     assert "**A** 91.0%, with a standard deviation of 1.41 points over 2 seeds" in text(records)
     assert "was trained once" not in text(records)
+    assert "Everything else here is about each model's first seed." in text(records)
+    other = [synthetic.record("b", accuracy, seed=seed, rng=seed) for seed, accuracy in ((1, 0.95), (2, 0.6))]
+    found = text([*records, *other])
+    assert found.startswith("**B** is the most accurate") and "**A** 91.0%" in found
+    assert "about each model's first seed, by which B is ahead." in found
+
+
+def test_the_overview_has_every_number_in_its_own_column():
+    record = synthetic.record("a", 0.9, train_seconds=1, fit_wall_seconds=2, predict_seconds=3, latency_ms_p50=4,
+                              latency_ms_p95=5, peak_rss_mb=700, rss_baseline_mb=400, peak_vram_mb=900, parameter_count=6,
+                              flops_per_image=7, log_loss=0.8, ece=0.09, weights=Weights(source="package"))
+    row = table.overview({"A": record}).loc["A"]
+    low, high = significance.wilson(1800, 2000)
+    assert row.to_dict() == {
+        "family": "mlp", "accuracy": 0.9, "low": low, "high": high, "log_loss": 0.8, "ece": 0.09, "train_seconds": 1,
+        "fit_wall_seconds": 2, "predict_seconds": 3, "latency_ms": 4, "ram_mb": 300, "vram_mb": 900, "memory_mb": 1200,
+        "baseline_mb": 400, "parameters": 6, "flops": 7, "pretrained": True, "machine": "Test CPU, 2 cores"}
 
 
 def test_models_of_one_name_are_told_apart():

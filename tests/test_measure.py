@@ -58,13 +58,13 @@ def test_there_is_no_gpu_memory_without_a_gpu(monkeypatch):
 
 def test_cudas_own_memory_is_no_part_of_a_fit(monkeypatch):
     calls = []
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "max_memory_allocated"):
-        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name) or 3 * MB)
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name) or (2 + 3 * ("max" in name)) * MB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(module, "rss_mb", lambda: calls.append("baseline") or 1.0)
     with memory_use() as use:
-        assert calls == ["synchronize", "empty_cache", "reset_peak_memory_stats", "baseline"]
-    assert use.peak_vram_mb == 3
+        assert calls == ["synchronize", "empty_cache", "reset_peak_memory_stats", "baseline", "memory_allocated"]
+    assert use.peak_vram_mb == 3  # of 5 in all, 2 were held before
 
 
 # --- Time -----------------------------------------------------------------------------------------------------------------

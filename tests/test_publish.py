@@ -12,7 +12,7 @@ from fmlib import __main__ as command
 from fmlib import results, runner
 from fmlib.profiles import load_profile
 from fmlib.report import publish as module
-from fmlib.report.publish import NotPublishable, publish, refresh_readme
+from fmlib.report.publish import NotPublishable, publish, refresh_readme, results_table
 
 CPU = load_profile("cpu")
 README = "# Title\n\n<!-- picture -->\n<!-- /picture -->\n\n<!-- results -->\nold\n<!-- /results -->\n\nThe end.\n"
@@ -50,6 +50,23 @@ def test_the_readme_has_a_row_a_model_whatever_the_seeds(finished):
     publish(CPU, **finished)
     rows = [line for line in finished["readme"].read_text().splitlines() if line.startswith("| Beta")]
     assert len(rows) == 1 and "0.7000" in rows[0]  # of its first seed, as in the report
+
+
+def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
+    here = [synthetic.record(name, 0.9, train_seconds=11, fit_wall_seconds=22, predict_seconds=3.3) for name in ("a", "b")]
+    elsewhere = synthetic.record("c", 0.95, machine=synthetic.ELSEWHERE)
+    found = results_table([*here, elsewhere]).set_index("model")
+    assert found.columns[1:].to_list() == ["training (s)", "whole fit (s)", "predicting 2,000 (s)", "memory (MiB)"]
+    assert found.loc["A"].to_list()[1:] == ["11", "22", "3.30", "300"]
+    assert found.loc["C"].to_list()[1:] == [""] * 4 and found.loc["C", "accuracy"].startswith("0.9500")
+
+
+def test_the_readme_says_what_was_measured_elsewhere(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(README)
+    refresh_readme(readme, [*synthetic.clear_winner(), synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)])
+    assert "on Test CPU, 2 cores. Times and memory are compared only among the 3 models" in readme.read_text()
+    assert "left out: Delta (Test GPU" in readme.read_text()
 
 
 def test_publishing_again_replaces_what_was_there(finished):

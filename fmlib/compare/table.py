@@ -64,6 +64,11 @@ def interval(table: pd.DataFrame, spec: str) -> pd.Series:
     return low + "\u2013" + high
 
 
+def kind_of_memory(table: pd.DataFrame) -> str:
+    """What the memory of an overview's models is, to be said after the word: "" of RAM alone."""
+    return ", of processor and GPU together," if table["vram_mb"].any() else ""
+
+
 def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of the machine with the most models, and a sentence on what was left out ("" if nothing was)."""
     counts = table["machine"].value_counts()

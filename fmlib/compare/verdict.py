@@ -11,7 +11,7 @@ import pandas as pd
 
 from fmlib.compare import calibration, significance
 from fmlib.compare.errors import worst_classes
-from fmlib.compare.table import by_machine, by_seed, listed, overview, pareto, representatives
+from fmlib.compare.table import by_machine, by_seed, kind_of_memory, listed, overview, pareto, representatives
 from fmlib.results import FROM_SCRATCH, Record
 
 TIMED_ONCE = "Every time is that of one run. On another day the same training is slower or quicker, so small gaps mean nothing."
@@ -56,7 +56,7 @@ def summarise(records: Iterable[Record], budgets: Budgets | None = None, missing
     tied = significance.tied_with_best(correct, p_values)
     local, left_out = by_machine(table)
     seeds, images = by_seed(records), records[0].result.test_size
-    points = [_over_seeds(seeds), _prefer(local, tied), *_affordable(local, p_values, budgets),
+    points = [_over_seeds(seeds, table.index[0]), _quickest(local, tied), *_affordable(local, p_values, budgets),
               _near_best(table, local, budgets.distance_points), *_dominated(local, p_values), _transfer(table, correct, tied),
               calibration.advice(*next(iter(runs.items()))), _hardest(worst_classes(runs))]
     cautions = [absent, some_seeds, left_out, _noise(table, images), _few(images), _once(seeds), TIMED_ONCE, *_twins(runs),
@@ -106,26 +106,28 @@ def _corrected(table: pd.DataFrame) -> str:
     return f", after correction for {pairs} comparisons" if pairs > 1 else ""
 
 
-def _over_seeds(seeds: pd.DataFrame) -> str:
+def _over_seeds(seeds: pd.DataFrame, best: str) -> str:
     several = seeds[seeds["seeds"] > 1]
     if several.empty:
         return ""
     means = [f"**{name}** {row['mean']:.1%}, with a standard deviation of {100 * row['sd']:.2f} points over "
              f"{row['seeds']:.0f} seeds" for name, row in several.head(3).iterrows()]
-    return f"Mean accuracy over seeds, the highest first: {'; '.join(means)}."
+    ahead = f", by which {best} is ahead" if several.index[0] != best else ""
+    return (f"Mean accuracy over seeds, the highest first: {'; '.join(means)}. Everything else here is about each model's "
+            f"first seed{ahead}.")
 
 
-def _prefer(table: pd.DataFrame, tied: list[str]) -> str:
+def _quickest(table: pd.DataFrame, tied: list[str]) -> str:
     cost = table.loc[table.index.isin(tied), "train_seconds"]
     if len(cost) < 2 or 2 * cost.min() > cost.iloc[0]:  # a smaller saving is no reason
         return ""
-    return (f"Among the tied, **{cost.idxmin()}** is the one to prefer on cost: it trains in {_amount(cost.min())} s, "
-            f"{cost.index[0]} in {_amount(cost.iloc[0])} s.")
+    return (f"Among the tied, **{cost.idxmin()}** is the quickest to train: it takes {_amount(cost.min())} s, "
+            f"{cost.index[0]} {_amount(cost.iloc[0])} s.")
 
 
 def _affordable(table: pd.DataFrame, p_values: pd.DataFrame, budgets: Budgets) -> Iterable[str]:
-    yield (f"Times and memory are those of {table['machine'].iloc[0]}. Memory is what training needs on top of the "
-           f"{_amount(table['baseline_mb'].max())} MiB that Python, the libraries and the images take.")
+    yield (f"Times and memory are those of {table['machine'].iloc[0]}. Memory{kind_of_memory(table)} is what training needs on "
+           f"top of the {_amount(table['baseline_mb'].max())} MiB that Python, the libraries and the images take.")
     for column, words, unit in (("train_seconds", "training time", "s"), ("latency_ms", "time to classify an image", "ms"),
                                 ("memory_mb", "memory for training", "MiB")):
         limit = getattr(budgets, column)
@@ -146,7 +148,7 @@ def _near_best(table: pd.DataFrame, local: pd.DataFrame, points: float) -> str:
     if len(near) == 1:
         return f"No other model comes within {points:g} {unit} of **{near.index[0]}**." if len(table) > 1 else ""
     near = near[near.index.isin(local.index)]
-    if near.empty:
+    if len(near) < 2:  # measured elsewhere, so that there is nothing to compare with
         return ""
     kinds = {"train_seconds": "quickest to train", "latency_ms": "quickest to answer", "memory_mb": "sparest of memory"}
     merits: dict[str, list[str]] = {}

@@ -85,7 +85,7 @@ class Classical(Predictor):
         return full
 
     def flops_per_image(self) -> float:
-        """Operations of one prediction; of trees, the comparisons along the paths."""
+        """Operations of one prediction; of trees, the comparisons along the paths, of boosted ones the most there can be."""
         return self.flops_
 
     def _features(self, images: Images) -> Features:
@@ -125,7 +125,7 @@ class DecisionTree(Classical):
         return self.estimator_.tree_.node_count
 
     def _flops(self, features: Features) -> float:
-        return float(self.estimator_.decision_path(features).sum() / len(features))
+        return float(self.estimator_.decision_path(features).sum() / len(features) - 1)  # the last node of a path asks nothing
 
 
 @dataclass(config=ConfigDict(extra="forbid"))
@@ -147,7 +147,7 @@ class RandomForest(Classical):
         return sum(tree.tree_.node_count for tree in self.estimator_.estimators_)
 
     def _flops(self, features: Features) -> float:
-        return float(self.estimator_.decision_path(features)[0].sum() / len(features))
+        return float(self.estimator_.decision_path(features)[0].sum() / len(features) - self.n_estimators)
 
 
 class PairwiseSVC(SVC):
@@ -155,7 +155,8 @@ class PairwiseSVC(SVC):
 
     The 45 machines of ten classes vote, and scikit-learn's scores count votes, nearly alike for sure and for doubtful images.
     Here the margin ``m`` between two classes gives the first the probability 1 / (1 + exp(-SLOPE * m)), Platt's (1999), of
-    which a class has one with each other (Hastie and Tibshirani 1998, https://doi.org/10.1214/aos/1028144844).
+    which a class has one with each other; a simpler form of pairwise coupling (Hastie and Tibshirani 1998,
+    https://doi.org/10.1214/aos/1028144844).
     """
 
     SLOPE = 4.0  # Platt's fit on the validation images gives 3.5 to 3.8, and 3 to 6 do as well; a margin's unit is the SVM's

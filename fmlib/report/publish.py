@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmlib import results
-from fmlib.compare.table import overview, representatives
+from fmlib.compare.table import by_machine, overview, representatives
 from fmlib.data import PROJECT_ROOT
 from fmlib.profiles import Profile
 from fmlib.report.build import is_current
@@ -63,24 +63,25 @@ def _publishable(profile: Profile, build_dir: Path) -> list[results.Record]:
 
 def refresh_readme(readme: Path, records: list[results.Record]) -> None:
     """Write the results table and the picture's link between the README's markers."""
-    machines = " and ".join(sorted({record.result.environment.machine_id for record in records}))
-    count = f"{records[0].result.test_size:,}"
-    table = f"{_markdown(results_table(records))}\n\nAccuracy on {count} test images with its 95 % interval, on {machines}."
+    local, left_out = by_machine(overview(representatives(records)))
+    count, machine = f"{records[0].result.test_size:,}", local["machine"].iloc[0]
+    caption = f"Accuracy on {count} test images with its 95 % interval, on {machine}. {left_out}".rstrip()
+    table = f"{_markdown(results_table(records))}\n\n{caption}"
     text = _between(readme.read_text(encoding="utf-8"), "results", table)
     text = _between(text, "picture", "[![The report's first page](docs/report.png)](docs/index.html)")
     readme.write_text(text, encoding="utf-8")
 
 
 def results_table(records: list[results.Record]) -> pd.DataFrame:
-    """One row a model, best accuracy first, as text for the README."""
+    """One row a model, best accuracy first, as text for the README; costs are those of one machine only."""
     table, size = overview(representatives(records)), records[0].result.test_size
+    here = table.index.isin(by_machine(table)[0].index)
+    costs = {"training (s)": ("train_seconds", ".0f"), "whole fit (s)": ("fit_wall_seconds", ".0f"),
+             f"predicting {size:,} (s)": ("predict_seconds", ".2f"), "memory (MiB)": ("memory_mb", ".0f")}
     return pd.DataFrame({
         "model": table.index,
         "accuracy": [f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()],
-        "training (s)": table["train_seconds"].map("{:.0f}".format).to_numpy(),
-        "whole fit (s)": table["fit_wall_seconds"].map("{:.0f}".format).to_numpy(),
-        f"predicting {size:,} (s)": table["predict_seconds"].map("{:.2f}".format).to_numpy(),
-        "memory (MiB)": table["memory_mb"].map("{:.0f}".format).to_numpy(),
+        **{name: table[column].map(f"{{:{form}}}".format).where(here, "").to_numpy() for name, (column, form) in costs.items()},
     })  # fmt: skip
 
 
