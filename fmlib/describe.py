@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from fmlib import plots
+from fmlib.compare.table import listed
 from fmlib.data import Images, Labels
 from fmlib.models.base import Classifier
 from fmlib.models.neural import TorchClassifier
@@ -128,14 +129,30 @@ def show_outcome(result: Result) -> None:
     )
 
 
-def stage_table(result: Result) -> pd.DataFrame:
-    """What each stage of a recipe ended with: columns stage, epochs, validation accuracy, training seconds."""
-    rows = pd.DataFrame([epoch.model_dump() for epoch in result.history])
-    table = rows.groupby("stage", sort=False).agg(
-        epochs=("epoch", "max"), accuracy=("validation_accuracy", "last"), seconds=("train_seconds", "sum")
-    )
-    table.columns = ["epochs", "validation accuracy", "training (s)"]
-    return table.reset_index()
+def stage_table(classifier: TorchClassifier) -> pd.DataFrame:
+    """What each stage of training ended with: columns stage, epochs, mirror average (of predictions: yes or no), validation
+    accuracy (of the weights that it left), training (s)."""
+    rows, table = pd.DataFrame(classifier.history_), []
+    for stage, recipe in classifier.recipes_.items():
+        epochs = rows[rows["stage"] == stage]
+        kept = epochs.index[-1] if recipe.patience is None else epochs["validation_loss"].idxmin()
+        table.append((stage, len(epochs), _text(recipe.flip_averaging), epochs.loc[kept, "validation_accuracy"],
+                      epochs["train_seconds"].sum()))
+    return pd.DataFrame(table, columns=["stage", "epochs", "mirror average", "validation accuracy", "training (s)"])
+
+
+def show_training(classifier: TorchClassifier, result: Result) -> None:
+    """Show how a network learnt, epoch by epoch, and what that took."""
+    from IPython.display import Markdown, display
+
+    smoothed = [stage for stage, recipe in classifier.recipes_.items() if recipe.label_smoothing]
+    of_stage = "" if len(smoothed) == len(classifier.recipes_) else f" of {listed(smoothed)}" if smoothed else ""
+    note = f" The training loss{of_stage} includes label smoothing." if smoothed else ""
+    show_figure(
+        plots.learning_curves(result.history),
+        f"{result.display_name}: loss and validation accuracy by epoch.{note}", "learning-curves",
+    )  # fmt: skip
+    display(Markdown(training_sentence(result)))
 
 
 def grad_cam_gallery(

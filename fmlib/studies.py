@@ -43,6 +43,10 @@ class Study(BaseModel):
         base = load_profile("cpu").models.get(self.model, {}) if self.base is None else self.base
         return changed(changed(base, self.common), self.variants[variant])
 
+    def text(self, variant: str) -> str:
+        """The same parameters as they stand in the table."""
+        return json.dumps(self.parameters(variant), sort_keys=True)
+
 
 def load_study(name: str, folder: Path = STUDIES_DIR) -> Study:
     """Read and check one study; every variant must be something that its model accepts. Raises ProfileError."""
@@ -71,20 +75,20 @@ def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def run_study(name: str, data: ImageData | None = None, say: Callable[[str], None] = print) -> pd.DataFrame:
     """Fit every variant on the training images and judge it on the validation images; the table grows on disk as it runs.
 
-    Variants whose parameters already stand in the table are kept, also when the run is stopped halfway.
+    Variants whose seed and parameters already stand in the table are kept, also when the run is stopped halfway.
     """
     study, path = load_study(name), TABLES_DIR / f"{name}.csv"
     data = data or load_data("full")
-    keys = {variant: json.dumps(study.parameters(variant), sort_keys=True) for variant in study.variants}
-    known = {row["parameters"]: row for row in pd.read_csv(path).to_dict("records")} if path.is_file() else {}
+    keys = {variant: (study.seed, study.text(variant)) for variant in study.variants}
+    known = {(row["seed"], row["parameters"]): row for row in pd.read_csv(path).to_dict("records")} if path.is_file() else {}
     for variant, key in keys.items():
         kept = key in known
         if not kept:
             known[key] = _judge(study, study.parameters(variant), data)
-        table = pd.DataFrame(
-            [{**known[key], "variant": variant, "parameters": key} for variant, key in keys.items() if key in known]
-        )
-        table = table[["variant", *table.columns.drop(["variant", "parameters"]), "parameters"]]
+        rows = [{**known[key], "variant": variant, "seed": key[0], "parameters": key[1]} for variant, key in keys.items()
+                if key in known]
+        table = pd.DataFrame(rows)
+        table = table[["variant", *table.columns.drop(["variant", "seed", "parameters"]), "seed", "parameters"]]
         path.parent.mkdir(parents=True, exist_ok=True)
         table.to_csv(path, index=False, lineterminator="\n")
         row = known[key]
@@ -108,15 +112,22 @@ def _judge(study: Study, parameters: dict[str, Any], data: ImageData) -> dict[st
 # --- In a notebook --------------------------------------------------------------------------------------------------------
 
 
-def show_search(model: str) -> None:
-    """Show what was tried for a model and what it gave, from the kept table; say so if there is none."""
+def show_search(model: str, pretrained: bool = False) -> None:
+    """Show what was tried for a model and what it gave, from the kept table; say so if there is none.
+
+    ``pretrained``: whether the model shown started from pre-trained weights, which a search of the ``scratch`` recipe did not.
+    """
     from IPython.display import Markdown, display
 
-    if (STUDIES_DIR / f"{model}-search.yaml").is_file():
-        display(Markdown("The settings of the cpu profile, the one for two processor cores, were chosen from these trials, on "
-                         "validation images only."))
-    else:
+    if not (STUDIES_DIR / f"{model}-search.yaml").is_file():
         display(Markdown("Nothing: these settings were given, and not searched for."))
+        return
+    words = ("The settings of the cpu profile, the one for two processor cores, were chosen from these trials, on validation "
+             "images only.")
+    if pretrained and "scratch" in (load_study(f"{model}-search").base or {}):
+        words = ("The settings of fine-tuning were given, and not searched for. These trials are of the same network trained "
+                 "from scratch, as the cpu profile, the one for two processor cores, does where there are no weights.")
+    display(Markdown(words))
     _show(model, "search", "what was tried, in order, and what it gave on the validation images")
 
 
@@ -138,6 +149,9 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         return None
     study, table = load_study(f"{model}-{kind}"), pd.read_csv(path)
     display(Markdown(study.description))
+    if stale := stale_rows(study, table):
+        display(Markdown(f"**These rows were measured with other settings than they have now:** {listed(stale)}. "
+                         f"`python -m fmlib study {model}-{kind}` measures them again."))
     shown = table[["variant", "accuracy", "log_loss"]].rename(columns={"log_loss": "log loss"})
     taken = [_is_taken(study, variant) for variant in table["variant"]]
     if any(taken):
@@ -154,6 +168,12 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         formats={"accuracy": ".4f", "log loss": ".4f"} | ({"training (s)": ".1f"} if kind == "ablation" else {}),
     )  # fmt: skip
     return table
+
+
+def stale_rows(study: Study, table: pd.DataFrame) -> list[str]:
+    """Rows of a kept table that the study as it is now would not give: of other parameters, another seed or no variant."""
+    return [row.variant for row in table.itertuples() if row.variant not in study.variants
+            or (row.seed, row.parameters) != (study.seed, study.text(row.variant))]
 
 
 def _is_taken(study: Study, variant: str) -> bool:

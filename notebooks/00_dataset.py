@@ -41,9 +41,10 @@ display(Markdown(
     f"This report uses the {'whole data set' if dataset == 'full' else 'small sample that ships with the project'}: "
     f"{len(data.train_labels):,} images to train on, {len(data.validation_labels):,} to validate on and "
     f"{len(data.test_labels):,} to test on. The validation images are a random, class-balanced "
-    f"{validation_fraction:.0%} of the training images, the same ones for every model. Every choice, from a learning rate "
-    "to the number of epochs, is made on them; in a run, the test images are looked at once a model, at the very end. Earlier "
-    "versions of this report scored them too, but no setting was chosen by that."
+    f"{validation_fraction:.0%} of the training images, the same ones for every model. What was chosen by trial was chosen on "
+    "them, and each chapter shows what was tried; the time that a profile allows set the rest. In a run, the test images are "
+    "looked at once a model, at the very end. Earlier versions of this report scored them too, but no setting was chosen by "
+    "that."
 ))
 
 # %% [markdown]

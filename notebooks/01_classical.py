@@ -16,9 +16,9 @@
 # Methods that need no network. But for one, which is given histograms of edges, they see an image as a list of 784 numbers,
 # with no notion that two of them are neighbours, and still set the bar that a network must clear.
 #
-# Each is fitted on the same training images as the networks, so that the comparison is of methods and not of data. Where a
-# method has settings, they were chosen on the validation images. Trees do not care how pixels are scaled, as they only order
-# them; a support-vector machine measures distances, and does.
+# Each is fitted on the same training images as the networks, so that the comparison is of methods and not of data. What was
+# tried of its settings, and what that gave on the validation images, stands in its section. Trees do not care how pixels are
+# scaled, as they only order them; a support-vector machine measures distances, and does.
 
 # %% tags=["parameters"]
 model: str = "decision_tree"  # "decision_tree", "random_forest", "svm", "svm_hog" or "xgboost"
@@ -77,16 +77,17 @@ from fmlib.report import show_table
 # Its decision function $f(x) = \sum_i \alpha_i y_i k(x_i, x) + b$ rests on the training images near the boundary alone, the
 # support vectors. The price of a margin violation, $C$, and the width of the kernel, $\gamma$, decide how closely the boundary
 # follows them;[^svm] the settings give $\gamma$ in multiples of one over the number of features times their variance. For ten
-# classes there are 45 such machines, one a pair, and they vote.
+# classes there are 45 such machines, one a pair.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which makes this the one model
 # here that would not do for ten times the data. What keeps it to seconds, where the settings name a number of components, is
 # that the features are first projected on so many principal ones, which hold most of the variance in a fraction of the
 # numbers.
 #
-# Votes are no probabilities, and hardly tell a clear case from a doubtful one. So each margin is turned into a probability
-# of the one class against the other by a logistic curve, and a class gets the product of its nine, at one temperature that is
-# fitted on the validation images.[^coupling]
+# Libraries let the machines vote. Votes are no probabilities, and hardly tell a clear case from a doubtful one. So here each
+# margin is turned into a probability of the one class against the other by a logistic curve, a class gets the product of its
+# nine, at one temperature that is fitted on the validation images, and the class of the largest product is the
+# prediction.[^coupling]
 #
 # A distance is dominated by what is bright. Where the settings say *roots*, the machine is given the square root of every
 # pixel, a gamma correction of one half, which spreads the dark shades: a fold in a black coat then counts more nearly as
@@ -94,9 +95,10 @@ from fmlib.report import show_table
 #
 # [^svm]: C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
 #     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
-# [^coupling]: After J. Platt, *Probabilistic outputs for support vector machines*, 1999, and T. Hastie and R. Tibshirani,
-#     *Classification by pairwise coupling*, Annals of Statistics 26, 1998,
-#     [doi:10.1214/aos/1028144844](https://doi.org/10.1214/aos/1028144844).
+# [^coupling]: A simpler form of J. Platt, *Probabilistic outputs for support vector machines*, 1999, who fits a curve to every
+#     machine, and of T. Hastie and R. Tibshirani, *Classification by pairwise coupling*, Annals of Statistics 26, 1998,
+#     [doi:10.1214/aos/1028144844](https://doi.org/10.1214/aos/1028144844), who fit the probabilities of the classes to those
+#     of all pairs.
 
 # %% [markdown] tags=["model-svm_hog"]
 # This support-vector machine sees no pixels. Each image is described by histograms of oriented gradients: how much edge there

@@ -29,13 +29,11 @@ results_dir: str = "../build/notebook/results"  # where the result is saved
 job_sha256: str = ""  # identifies the inputs of an automatic run; empty when run by hand
 
 # %% tags=["remove-input"]
-from IPython.display import Markdown, display
-
-from fmlib import describe, plots, results, studies
+from fmlib import describe, results, studies
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_figure, show_table
+from fmlib.report import show_table
 
 # %% [markdown] tags=["model-mlp"]
 # Layer $l$ turns its input $h_{l-1}$ into
@@ -88,12 +86,7 @@ show_table(describe.parameter_table(classifier), f"{result.display_name}: how it
 # that next to nothing but the network's own arithmetic is left to be paid for.
 
 # %% tags=["remove-input"]
-show_figure(
-    plots.learning_curves(result.history),
-    f"{result.display_name}: loss and validation accuracy by epoch. The training loss includes label smoothing.",
-    "learning-curves",
-)
-display(Markdown(describe.training_sentence(result)))
+describe.show_training(classifier, result)
 
 # %% [markdown]
 # ## What was tried

@@ -33,19 +33,17 @@ results_dir: str = "../build/notebook/results"  # where the result is saved
 job_sha256: str = ""  # identifies the inputs of an automatic run; empty when run by hand
 
 # %% tags=["remove-input"]
-from IPython.display import Markdown, display
-
-from fmlib import describe, plots, results, studies
+from fmlib import describe, results, studies
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_figure, show_table
+from fmlib.report import show_table
 
 # %% [markdown] tags=["model-cnn"]
 # The network follows Jordan's for CIFAR-10, which was bred for speed,[^airbench] cut down to one grey channel, 28 pixels and
 # two processor cores.
 #
-# - **A stem that is computed and not learnt.** The covariance of all 2 × 2 patches of the training images has four
+# - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000 training images has four
 #   eigenvectors; divided by the roots of their eigenvalues, and each also with its sign turned, they are eight filters
 #   that whiten the image, so that the next layer starts on uncorrelated inputs.
 # - **Three blocks**, each a 3 × 3 convolution, a maximum over 2 × 2 pixels, batch normalisation and GELU, and a second
@@ -90,12 +88,7 @@ show_table(describe.parameter_table(classifier), f"{result.display_name}: how it
 # ## Training
 
 # %% tags=["remove-input"]
-show_figure(
-    plots.learning_curves(result.history),
-    f"{result.display_name}: loss and validation accuracy by epoch. The training loss includes label smoothing.",
-    "learning-curves",
-)
-display(Markdown(describe.training_sentence(result)))
+describe.show_training(classifier, result)
 
 # %% [markdown]
 # ## What was tried

@@ -50,7 +50,7 @@ job_sha256: str = ""  # identifies the inputs of an automatic run; empty when ru
 # %% tags=["remove-input"]
 from IPython.display import Markdown, display
 
-from fmlib import describe, plots, results, studies
+from fmlib import describe, results, studies
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
@@ -69,10 +69,10 @@ from fmlib.report import show_figure, show_table
 # %% [markdown] tags=["model-resnet34"]
 # A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has nothing to say can be silent,
 # and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four stages.[^resnet]
-# At 28 or 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel only the middle weight meets
-# anything but padding. The others, half of all weights, are left out, and every output stays the same. Where a map has 2 × 2
-# pixels, the patches that a kernel sees are gathered first, and the whole convolution is one matrix product: the same outcome
-# again, sooner than by a processor's convolution routines, as in VGG16's last blocks.
+# At 28 or 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel but the stage's first only
+# the middle weight meets anything but padding. The others, half of all weights, are left out, and every output stays the
+# same. Where a map has 2 × 2 pixels, the patches that a kernel sees are, on a processor, gathered first, so that the whole
+# convolution is one matrix product: the same outcome again, sooner than by convolution routines, as in VGG16's last blocks.
 #
 # [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*, 2015,
 #     [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
@@ -88,8 +88,8 @@ from fmlib.report import show_figure, show_table
 # EfficientNet scales depth, width and image size together, starting from a small network found by search.[^efficientnet] The
 # Lite variant drops what small processors do badly: the side branches that weigh channels, and the swish activation, for which
 # a ReLU cut off at 6 stands in. It has 4.7 million weights with its head of a thousand classes. On images this small its late
-# maps are a few pixels wide, for which a processor's convolution routines are not made; its convolutions over channels, and the
-# gradients of those over space, are computed as plain matrix products instead, with the same outcome in less time.
+# maps are a few pixels wide, for which a processor's convolution routines are not made; there its convolutions over channels,
+# and the gradients of those over space, are computed as plain matrix products instead, with the same outcome in less time.
 #
 # [^efficientnet]: M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional neural networks*, 2019,
 #     [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
@@ -126,23 +126,18 @@ show_table(describe.parameter_table(classifier), f"{result.display_name}: how it
 
 # %% tags=["remove-input"]
 show_table(
-    describe.stage_table(result),
+    describe.stage_table(classifier),
     f"{result.display_name}: what each stage of training ended with. Features for a probe are computed before its time counts, "
     "within that of the whole fit.", "stages",
     formats={"validation accuracy": ".4f", "training (s)": ".1f"},
 )
-show_figure(
-    plots.learning_curves(result.history),
-    f"{result.display_name}: loss and validation accuracy by epoch. The training loss includes label smoothing.",
-    "learning-curves",
-)
-display(Markdown(describe.training_sentence(result)))
+describe.show_training(classifier, result)
 
 # %% [markdown]
 # ## What was tried
 
 # %% tags=["remove-input"]
-studies.show_search(model)
+studies.show_search(model, pretrained=source != "none")
 
 # %% [markdown]
 # ## On the test images

@@ -8,6 +8,7 @@ import synthetic
 from fmlib import describe
 from fmlib.models.registry import REGISTRY, build
 from fmlib.results import ClassScore
+from fmlib.training import Recipe
 
 QUICK = {"epochs": 1, "batch_size": 50}
 
@@ -67,6 +68,56 @@ def test_the_class_report_has_a_row_a_class_and_their_mean():
     assert table["class"].tolist() == [*synthetic.NAMES, "mean"]
     assert table["images"].tolist() == [20] * 5 + [100]
     assert table["F1"].iloc[-1] == pytest.approx(sum(score.f1 for score in result.classes) / 5)
+
+
+@pytest.fixture
+def from_scratch(few):
+    """A transfer model without weights, whose recipe for that differs from the one of fine-tuning."""
+    parameters = {"weights": "none", "layer_decay": 0.5, "frozen_stages": 1, "recipe": QUICK | {"lr": 0.02, "image_size": 32},
+                  "scratch": QUICK | {"lr": 0.03, "image_size": 28}}
+    return build("mobilenet_v3_small", parameters).fit(*few.train, few.validation)
+
+
+def test_the_settings_of_a_network_from_scratch_are_those_it_was_trained_by(from_scratch):
+    given = settings_of(from_scratch)
+    assert (given["lr"], given["image size"]) == ("0.03", "28")
+    assert not {"layer decay", "frozen stages", "new stem"} & set(given) and not [name for name in given if "probe" in name]
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[str]:
+    """Captions of figures, and what else is shown, as text."""
+    texts: list[str] = []
+    monkeypatch.setattr(describe, "show_figure", lambda _plot, caption, _name: texts.append(caption))
+    monkeypatch.setattr("IPython.display.display", lambda thing, **_: texts.append(str(thing.data)))
+    return texts
+
+
+def history(*losses: float, stage: str = "train") -> list[dict[str, object]]:
+    return [{"stage": stage, "epoch": i, "validation_loss": loss, "validation_accuracy": 1 - loss, "train_seconds": 2.0}
+            for i, loss in enumerate(losses, 1)]  # fmt: skip
+
+
+def test_a_stage_ends_with_the_weights_that_it_leaves():
+    classifier = build("mlp")
+    classifier.history_ = history(0.5, 0.25, 0.75, stage="probe") + history(0.5, 0.125, 0.25)
+    classifier.recipes_ = {"probe": Recipe(), "train": Recipe(patience=1, flip_averaging=True)}
+    table = describe.stage_table(classifier).values.tolist()
+    assert table == [["probe", 3, "no", 0.25, 6.0], ["train", 3, "yes", 0.875, 6.0]]
+
+
+@pytest.mark.parametrize(
+    ("smoothing", "says"),
+    [((0.0, 0.1), "The training loss of fine-tuning includes label smoothing."), ((0.0, 0.0), None),
+     ((0.1, 0.1), "The training loss includes label smoothing.")],
+)  # fmt: skip
+def test_a_learning_curve_says_which_loss_is_smoothed(told, smoothing, says):
+    classifier, result = build("mlp"), synthetic.record("alpha", 0.9, history=3).result
+    recipes = [Recipe(label_smoothing=one) for one in smoothing]
+    classifier.recipes_ = dict(zip(("probe", "fine-tuning"), recipes, strict=True))
+    describe.show_training(classifier, result)
+    assert (says in told[0]) if says else ("smoothing" not in told[0])
+    assert told[1] == describe.training_sentence(result)
 
 
 @pytest.mark.parametrize(

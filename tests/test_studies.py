@@ -74,6 +74,12 @@ def test_a_search_has_a_whole_table_with_one_variant_that_the_cpu_profile_takes(
     assert sum(studies._is_taken(study, variant) for variant in table["variant"]) == 1
 
 
+@pytest.mark.parametrize("name", [path.stem for path in sorted(studies.STUDIES_DIR.glob("*.yaml"))])
+def test_no_table_that_is_kept_is_of_other_settings_than_its_study_has_now(name):
+    path = studies.TABLES_DIR / f"{name}.csv"
+    assert not path.is_file() or studies.stale_rows(load_study(name), pd.read_csv(path)) == []
+
+
 @pytest.mark.parametrize(("wrong", "message"), [
     ({"base: {criterion: entropy}": "", "model: decision_tree": "model: decisio_tree"}, "no such model"),
     ({"base: {criterion: entropy}": "base: {criterion: null}", "max_depth: 2": "criterion.x: 2"}, "criterion"),
@@ -108,7 +114,7 @@ def test_every_variant_is_judged_on_the_validation_images_alone(place, untested,
     right = (tree.predict(small.validation_images) == small.validation_labels).mean()
     assert table["accuracy"][1] == pytest.approx(right, abs=1e-4)
     kept = pd.read_csv(place / "tree-search.csv")
-    assert kept.columns.tolist() == ["variant", "accuracy", "log_loss", "train_seconds", "machine", "parameters"]
+    assert kept.columns.tolist() == ["variant", "accuracy", "log_loss", "train_seconds", "machine", "seed", "parameters"]
     assert np.allclose(kept["log_loss"], table["log_loss"])
 
 
@@ -181,6 +187,33 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     texts = []
     monkeypatch.setattr("IPython.display.display", lambda thing, **_: texts.append(str(getattr(thing, "data", thing))))
     return texts
+
+
+def test_another_seed_is_another_measurement(place, untested, monkeypatch):
+    first = run_study("tree-search", untested, str)
+    (place / "tree-search.yaml").write_text(STUDY.replace("model: decision_tree", "model: decision_tree\nseed: 3"))
+    judged = counted(monkeypatch)
+    second = run_study("tree-search", untested, str)
+    assert len(judged) == 3 and set(first["seed"]) == {9} and set(second["seed"]) == {3}
+
+
+@pytest.mark.parametrize(("old", "new"), [("max_depth: 6", "max_depth: 5"), ("entropy", "gini"), ('"deeper"', '"less deep"')])
+def test_a_notebook_says_so_where_the_kept_rows_are_of_other_settings(place, untested, shown, old, new):
+    (place / "decision_tree-search.yaml").write_text(STUDY)
+    run_study("decision_tree-search", untested, str)
+    studies.show_search("decision_tree")
+    assert not [text for text in shown if "other settings" in text]
+    (place / "decision_tree-search.yaml").write_text(STUDY.replace(old, new, 1))
+    studies.show_search("decision_tree")
+    told = [text for text in shown if "other settings" in text]
+    assert len(told) == 1 and "deeper" in told[0] and "fmlib study decision_tree-search" in told[0]
+
+
+def test_a_search_from_scratch_is_no_search_of_fine_tuning(shown, monkeypatch):
+    monkeypatch.setattr(studies, "_show", lambda *_: None)
+    for model, pretrained in (("vgg16", True), ("vgg16", False), ("efficientnet_lite0", True)):
+        studies.show_search(model, pretrained)
+    assert ["not searched for" in text for text in shown] == [True, False, False]
 
 
 def test_a_notebook_says_how_to_make_a_table_that_is_not_there(place, shown):

@@ -40,7 +40,7 @@ class TorchClassifier(Predictor):
         train_images, train_labels, *held_out = (
             torch.from_numpy(np.ascontiguousarray(array)).to(self.device_) for array in (images, labels, *validation)
         )
-        self.history_, self.train_seconds_ = [], 0.0
+        self.history_, self.train_seconds_, self.recipes_ = [], 0.0, {}
         self.network_ = self._build(train_images)
         self._train(train_images, train_labels, (held_out[0], held_out[1]))
         return self
@@ -63,6 +63,7 @@ class TorchClassifier(Predictor):
         self, recipe: Recipe, stage: str, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]
     ) -> None:
         self.template_ = self._template(recipe, stage).train(images, labels, validation)
+        self.recipes_[stage] = recipe
         self.history_ += self.template_.history
         self.train_seconds_ += self.template_.train_seconds
 
