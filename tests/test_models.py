@@ -136,6 +136,13 @@ def test_fitting_again_forgets_the_first_fit(model, fitted, few):
 
 
 @every_model
+def test_validation_images_are_never_trained_on(model, fitted, few):
+    """But for the temperature of probabilities, which changes no prediction, and the epoch at which patience ends."""
+    other = tiny(model).fit(*few.train, (255 - few.validation_images, few.validation_labels[::-1].copy()))
+    assert np.array_equal(other.predict(few.test_images), fitted[model].predict(few.test_images))
+
+
+@every_model
 def test_a_class_without_training_images_is_no_obstacle(model, few):
     seen = few.train_labels != 3
     classifier = tiny(model).fit(few.train_images[seen], few.train_labels[seen], few.validation)
@@ -365,6 +372,33 @@ def test_features_by_hog_change_what_a_classical_model_sees(small):
     models = [build("decision_tree", {"features": features, "max_depth": 6}) for features in ("pixels", "hog")]
     proba = [model.fit(*small.train, small.validation).predict_proba(small.test_images) for model in models]
     assert not np.array_equal(*proba)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("decision_tree", {"criterion": "entropy", "max_depth": 3, "min_samples_leaf": 2, "max_features": 0.5}),
+     ("random_forest", {"n_estimators": 3, "criterion": "entropy", "max_depth": 3, "min_samples_leaf": 2, "max_features": 0.5,
+                        "bootstrap": False}),
+     ("xgboost", {"n_estimators": 2, "learning_rate": 0.2, "max_depth": 2, "max_bin": 8, "min_child_weight": 2.0,
+                  "subsample": 0.9, "colsample_bytree": 0.8, "colsample_bynode": 0.7, "reg_lambda": 3.0})],
+)  # fmt: skip
+def test_every_setting_and_the_seed_reach_the_estimator(model, parameters, few):
+    known = build(model, parameters, seed=4).fit(*few.train, few.validation).estimator_.get_params()
+    assert {name: known[name] for name in parameters} == parameters and known["random_state"] == 4
+    assert set(parameters) == set(REGISTRY[model].schema.__pydantic_fields__) - {"features", "seed"}, "a setting is not tested"
+
+
+def test_every_setting_reaches_the_svm(few):
+    fitted = [build("svm", {"C": 3.0, "gamma": gamma, "components": 7}).fit(*few.train, few.validation) for gamma in (1.0, 2.0)]
+    machines = [one.pipeline_[-1] for one in fitted]
+    assert fitted[0].pipeline_[0].n_components == 7 and machines[0].C == 3
+    assert machines[1].gamma == pytest.approx(2 * machines[0].gamma)
+
+
+def test_operations_of_trees_are_the_comparisons_on_the_way_to_a_leaf(few):
+    costs = {model: build(model, {"max_depth": 1} | more).fit(*few.train, few.validation).flops_per_image() for model, more in
+             (("decision_tree", {}), ("random_forest", {"n_estimators": 6}), ("xgboost", {"n_estimators": 3}))}
+    assert costs == {"decision_tree": 1.0, "random_forest": 6.0, "xgboost": 30.0}
 
 
 def test_a_kernel_sees_roots_of_squares_as_it_sees_the_shades_themselves(small):

@@ -15,6 +15,7 @@ import jupytext
 import nbformat
 import papermill
 import pytest
+import synthetic
 from commands import NO_REPORT, REPORT, run
 from pypdf import PdfReader
 
@@ -153,7 +154,7 @@ def parameters_cell(path: Path) -> str:
     return cells[0]
 
 
-def run_all(path: Path, tmp_path: Path, **parameters: str) -> nbformat.NotebookNode:
+def run_all(path: Path, tmp_path: Path, **parameters: object) -> nbformat.NotebookNode:
     """Run a notebook with its defaults, in its own folder as JupyterLab does; ``parameters`` says where results go."""
     return papermill.execute_notebook(
         jupytext.read(path), str(tmp_path / "executed.ipynb"), parameters, kernel_name="python3", progress_bar=False,
@@ -170,6 +171,20 @@ def test_a_notebook_runs_as_it_is_opened(path, tmp_path):
     assert len(results.load_all(tmp_path / "results")) == (takes and not comparison)
     shown = json.dumps([cell.outputs for cell in executed.cells if cell.cell_type == "code"])
     assert ("There are no results in" in shown) == comparison
+
+
+@pytest.mark.slow
+def test_the_comparison_tells_of_seeds_other_machines_and_what_failed(sample, tmp_path):
+    images = {"labels": sample.test_labels, "names": tuple(sample.class_names)}
+    for record in (*synthetic.ten_models(**images), synthetic.record("mlp", 0.7, seed=10, display_name="MLP", **images)):
+        results.save(record, tmp_path / "results")
+    source = runner.NOTEBOOKS_DIR / f"{runner.COMPARISON_NOTEBOOK}.py"
+    executed = run_all(source, tmp_path, results_dir=str(tmp_path / "results"), missing=["Forgotten"])
+    told = json.dumps([cell.outputs for cell in executed.cells if cell.cell_type == "code"], ensure_ascii=False)
+    for words in ("Test accuracy (%) over the seeds of each model", "Measured elsewhere, and so left out: MobileNetV3 (Test",
+                  "no evidence on transfer learning: VGG16, from scratch", "the only pre-trained network, EfficientNet-Lite0",
+                  "Missing, because the run failed: Forgotten", "over 2 seeds"):
+        assert words in told, words
 
 
 @every_notebook
@@ -189,6 +204,25 @@ def test_a_notebook_calls_and_does_not_define_or_loop(path):
     code = "\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code")
     wrong = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)
     assert [ast.unparse(node).splitlines()[0] for node in ast.walk(ast.parse(code)) if isinstance(node, wrong)] == []
+
+
+MEASURING = """\
+data = load_data(dataset, validation_fraction)
+classifier = build(model, parameters, seed)
+measured = measure(classifier, data)"""
+RECORDING = """\
+record = results.make_record(
+    model, classifier, data, measured, profile=profile, seed=seed, parameters=parameters, job_sha256=job_sha256 or None
+)
+results.save(record, results_dir)
+result = record.result"""
+
+
+@pytest.mark.parametrize("family", sorted({one.family for one in REGISTRY.values()}))
+def test_every_model_is_built_measured_and_recorded_in_the_same_words(family):
+    """A seed, parameter or fraction that a notebook dropped would still be in its record."""
+    cells = [cell.source for cell in jupytext.read(runner.NOTEBOOKS_DIR / f"{family}.py").cells]
+    assert MEASURING in cells and RECORDING in cells
 
 
 @every_notebook

@@ -83,6 +83,32 @@ def test_learning_curves_mark_the_lowest_validation_loss():
     assert "in epoch 4 of 7" in plots.learning_curves(history)[1]
 
 
+def test_the_matrix_of_tests_says_who_is_better():
+    overview, correct = table.overview(WINNER), significance.correct_table(WINNER)
+    figure, _ = plots.mcnemar_matrix(significance.pairwise_mcnemar(correct), overview["accuracy"])
+    words = [text.get_text().split("\n")[0] for text in figure.axes[0].texts]
+    assert words == ["", "better", "better", "worse", "", "better", "worse", "worse", ""]  # Alpha, Beta, Gamma
+
+
+def test_the_confusion_matrix_says_what_is_taken_for_what():
+    figure, alt = plots.confusion_matrix([[5, 3], [0, 8]], ["coat", "shirt"])
+    assert "3 of 8 coat images are taken for shirt." in alt
+    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == ("true class", "predicted class")
+
+
+@pytest.mark.parametrize(("confidence", "kind", "gap"),
+                         [(0.99, "over", "29.0 points above"), (0.4, "under", "30.0 points below")])
+def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
+    _, alt = plots.reliability_diagrams(calibration.curves({"A": synthetic.record("a", 0.7, confidence=confidence)}))
+    assert f"most {kind}confident before scaling: its confidence is on average {gap}" in alt
+
+
+def test_a_gallery_says_label_and_prediction():
+    cases = pd.DataFrame({"image": [4], "label": [1], "prediction": [2], "votes": [3]})
+    figure, alt = plots.case_gallery(cases, IMAGES, ["a", "bag", "coat"], "Wrong:")
+    assert figure.axes[0].get_title() == "#4 bag\n→ coat, 3 models" and alt == "Wrong: 1 labelled bag, taken for coat."
+
+
 def labels(figure: Figure) -> list[Annotation]:
     return [child for ax in figure.axes for child in ax.texts if isinstance(child, Annotation)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
 from fmlib import results
-from fmlib.measure import measure
+from fmlib.measure import Measurement, MemoryUse, measure
 from fmlib.models.registry import build
 from fmlib.results import Predictions, Record, Result, ResultError, load, load_all, save, scores
 
@@ -80,6 +81,24 @@ def test_a_measured_model_makes_a_whole_record(few, tmp_path):
     assert predictions.proba.dtype == np.float16 and np.array_equal(predictions.labels, few.test_labels)
     assert np.array_equal(predictions.validation_labels, few.validation_labels)
     assert result.fit_wall_seconds >= result.train_seconds > 0 and result.peak_rss_mb >= result.rss_baseline_mb > 0
+
+
+@pytest.mark.parametrize(
+    ("weights", "name", "source"),
+    [({"weights_": {"source": "none"}}, "VGG16, from scratch", "none"),
+     ({"weights_": {"source": "vgg16.pth", "sha256": "ab"}}, "VGG16", "vgg16.pth"), ({}, "VGG16", "none")],
+)  # fmt: skip
+def test_every_measured_number_and_the_weights_come_into_their_own_place(few, weights, name, source):
+    proba, validation_proba = (np.eye(10, dtype=np.float32)[labels] for labels in (few.test_labels, few.validation_labels))
+    measured = Measurement(proba, validation_proba, 1.5, 2.5, 3.5, 4.5, 5.5, MemoryUse(100.0, 200.0, 300.0))
+    classifier = SimpleNamespace(parameter_count=lambda: 6, flops_per_image=lambda: 7.0, history_=[], **weights)
+    made = results.make_record("vgg16", classifier, few, measured, profile="test", seed=3, parameters={"a": 1}).result
+    assert (made.train_seconds, made.fit_wall_seconds, made.predict_seconds) == (1.5, 2.5, 3.5)
+    assert (made.latency_ms_p50, made.latency_ms_p95) == (4.5, 5.5)
+    assert (made.rss_baseline_mb, made.peak_rss_mb, made.peak_vram_mb) == (100, 200, 300)
+    assert (made.parameter_count, made.flops_per_image, made.accuracy, made.seed) == (6, 7, 1, 3)
+    assert (made.display_name, made.weights.source) == (name, source)
+    assert made.weights.sha256 == weights.get("weights_", {}).get("sha256")
 
 
 def test_saving_again_replaces_the_whole_record(tmp_path):

@@ -315,7 +315,11 @@ def test_a_network_may_have_parameter_groups_of_its_own():
      ({"optimizer": "adam"}, torch.optim.Adam), ({"optimizer": "adamw"}, torch.optim.AdamW)],
 )  # fmt: skip
 def test_every_optimiser_lowers_the_loss(train, validation, recipe, kind):
-    assert type(training.make_optimizer(Linear(), Recipe(**recipe))) is kind
+    optimizer = training.make_optimizer(Linear(), Recipe(**recipe))
+    assert type(optimizer) is kind
+    if kind is torch.optim.SGD:
+        assert optimizer.defaults["momentum"] == (momentum := recipe.get("momentum", 0.9))
+        assert optimizer.defaults["nesterov"] == (momentum > 0)
     history = template(epochs=3, lr=0.001, **recipe).train(*train, validation).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 

@@ -227,6 +227,14 @@ def test_both_stages_are_in_the_history(lite):
     assert lite.weights_["sha256"].startswith("57934424")
 
 
+def test_neither_stage_trains_on_validation_images(lite, small):
+    other = build("efficientnet_lite0", tiny("required"))
+    other.fit(*small.train, (255 - small.validation_images, small.validation_labels[::-1].copy()))
+    assert np.array_equal(other.predict(small.test_images), lite.predict(small.test_images))
+    losses = [[row["train_loss"] for row in one.history_] for one in (lite, other)]
+    assert losses[0] == losses[1]
+
+
 def test_the_probe_leaves_the_backbone_alone(small):
     classifier = build("efficientnet_lite0", tiny("required", frozen_stages=7)).fit(*small.train, small.validation)
     before = Backbone("efficientnet_lite0", 32, find_weights("efficientnet_lite0").state, new_stem=False).stages.state_dict()
@@ -234,14 +242,17 @@ def test_the_probe_leaves_the_backbone_alone(small):
     assert all(torch.equal(before[name], after[name].cpu()) for name in before)
 
 
-def test_layers_near_the_input_learn_more_slowly(lite):
-    lite.network_.frozen, lite.network_.layer_decay = 2, 0.5
-    groups = lite.network_.parameter_groups(Recipe(lr=1.0, weight_decay=0.1))
+def test_each_stage_learns_so_many_times_slower_than_the_one_above_and_only_weights_decay(small):
+    parameters = tiny("required", frozen_stages=2, layer_decay=0.5)
+    network = build("efficientnet_lite0", parameters).fit(*small.train, small.validation).network_
+    groups = network.parameter_groups(Recipe(lr=1.0, weight_decay=0.1))
     rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    assert rates[id(lite.network_.head.weight)] == 1.0
-    assert not any(id(p) in rates for stage in lite.network_.stages[:2] for p in stage.parameters())
-    by_stage = [{rates[id(p)] for p in stage.parameters()} for stage in lite.network_.stages[2:-1]]
-    assert all(len(rate) == 1 for rate in by_stage) and sorted(by_stage, key=min) == by_stage
+    assert not any(id(p) in rates for stage in network.stages[:2] for p in stage.parameters())
+    trained = [*network.stages[2:], network.head]
+    for distance, stage in enumerate(reversed(trained)):
+        assert {rates[id(p)] for p in stage.parameters()} <= {0.5**distance}
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    assert all(decay[id(p)] == (0.1 if p.ndim > 1 else 0) for stage in trained for p in stage.parameters())
 
 
 def test_a_network_that_moves_to_its_device_for_the_features_can_still_be_trained(small, monkeypatch):

@@ -99,6 +99,14 @@ def test_a_report_is_made_again_for_another_paper_only(tmp_path):
     assert is_current(run, "us-letter") and is_current(run) and not is_current(run, "a4")
 
 
+def test_a_report_of_other_notebooks_is_made_again(tmp_path):
+    run = outcome(tmp_path)
+    write_report(run, say=lambda line: None)
+    path = run.executed[1][1]
+    path.write_bytes(path.read_bytes().replace(b"About", b"All about"))
+    assert not is_current(run)
+
+
 @pytest.mark.parametrize(("options", "paper"), [((), "a4"), (("--paper", "us-letter"), "us-letter")])
 def test_the_command_passes_the_paper_on(options, paper, monkeypatch):
     asked = []
