@@ -59,7 +59,7 @@ def test_a_reader_can_see_how_each_figure_was_made(show):
     made = page.eval_on_selector_all("main > figure", """(figures) => figures.filter((figure) => {
       let it = figure;
       while (it && !it.matches("details.code, h1, h2")) it = it.nextElementSibling;
-      return /show_(figure|table|ablation|search|outcome)/.test(it?.textContent);
+      return /show_(figure|table|training|ablation|search|outcome)/.test(it?.textContent);
     }).length""")  # fmt: skip
     assert made == figures > 20
 
