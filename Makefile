@@ -6,9 +6,12 @@ PAPER ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# a .venv knows the folder that it was made in; in a copy or a renamed folder its programs would run the old one's code
+MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURDIR)" ] || echo moved)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup report test lab bench speedrun search ablation publish clean
+.PHONY: moved
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +20,12 @@ help: ## print this list
 
 setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
-	"$(BIN)/python" -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)"
+	$(if $(MOVED),false,"$(BIN)/python" -m pip --version) >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)"
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	touch "$(INSTALLED)"
+	echo "$(CURDIR)" >"$(INSTALLED)"
 
 report: setup ## run what is stale and write build/<profile>/report.html and report.pdf
 	"$(BIN)/python" -m fmlib report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")

@@ -154,6 +154,10 @@ def notebook_path(task: Task, folder: Path) -> Path:
     return folder / "notebooks" / f"{task.name}.ipynb"
 
 
+def failed_path(task: Task, folder: Path) -> Path:
+    return folder / "failed" / f"{task.name}.ipynb"
+
+
 def dataset_task(profile: Profile) -> Task:
     parameters = {"dataset": profile.dataset, "validation_fraction": profile.validation_fraction}
     return Task(DATASET_NOTEBOOK, DATASET_NOTEBOOK, parameters, _inputs(DATASET_NOTEBOOK, parameters) | _later_code())
@@ -233,6 +237,8 @@ def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefi
             reason = explain(error)
             outcome.failures.append(Failure(task, reason))
             say(f"{prefix} {task.name}: FAILED after {_clock(started)}\n{_indent(reason)}")
+            if (partial := failed_path(task, outcome.folder)).is_file():
+                say(_indent(f"the whole story: {os.path.relpath(partial)}"))
             return
         say(f"{prefix} {task.name}: done in {_clock(started)}")
     outcome.executed.append((task, notebook_path(task, outcome.folder)))
@@ -250,11 +256,13 @@ def execute(task: Task, folder: Path) -> Path:
 
     On failure the partial notebook goes to ``failed/``, the task's old outcome is gone, and the exception is raised.
     """
-    target, failed = notebook_path(task, folder), folder / "failed" / f"{task.name}.ipynb"
+    target, failed = notebook_path(task, folder), failed_path(task, folder)
     _remove_outcome(task, folder)
     failed.unlink(missing_ok=True)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".running-") as scratch, _environment(FMLIB_PROGRESS="lines"):
+    path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH"))))  # the kernel runs this very code
+    variables = {"FMLIB_PROGRESS": "lines", "PYTHONPATH": path}
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".running-") as scratch, _environment(**variables):
         output = Path(scratch) / target.name
         try:
             executed = papermill.execute_notebook(

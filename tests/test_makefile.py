@@ -80,6 +80,14 @@ def test_a_changed_lock_file_is_installed_again(spaced):
     assert "pip install" in make("-n", "test", folder=spaced)
 
 
+def test_a_copied_or_renamed_clone_is_set_up_anew(spaced):
+    (spaced / ".venv").mkdir()
+    (spaced / ".venv" / ".installed").write_text(f"{spaced}\n")
+    assert "-m venv" not in make("-n", "report", folder=spaced)
+    moved = spaced.rename(spaced.parent / "renamed")
+    assert 'false >/dev/null 2>&1 || python3 -m venv --clear ".venv"' in make("-n", "report", folder=moved)
+
+
 def test_set_up_runs_in_a_path_with_spaces(spaced):
     programs = spaced / "stand ins"
     programs.mkdir()

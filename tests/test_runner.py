@@ -425,6 +425,9 @@ def test_a_failing_job_is_told_in_a_few_lines_leaves_no_result_and_the_others_ru
     told = next(line for line in world.said if "FAILED" in line)
     assert "alpha-seed-9: FAILED after" in told and len(told.splitlines()) <= 5
     assert all(part in told for part in FAILURES[kind]) and "\x1b" not in told
+    partial = world.build / "failed" / "alpha-seed-9.ipynb"
+    pointers = [line for line in world.said if "the whole story: " in line]
+    assert [Path(line.split("story: ")[1]).resolve() for line in pointers] == ([partial] if partial.is_file() else [])
     assert [failure.task.name for failure in outcome.failures] == ["alpha-seed-9"]
     assert [task.name for task, _ in outcome.executed] == ["00_dataset", "beta-seed-9", "05_comparison"]
     notebooks = [name for name in NOTEBOOKS if "alpha" not in name]
