@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fmlib.data import PROJECT_ROOT, DatasetName
 from fmlib.models.registry import ParameterError, build, entry, explain, nearest, validate
@@ -24,6 +24,9 @@ class ProfileError(ValueError):
     """A profile that cannot be used."""
 
 
+Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's legacy generators, and so scikit-learn, take
+
+
 class Profile(BaseModel):
     """One profile. ``validation_fraction`` of the training images is held out, the same ones for every model and seed;
     models in ``cuda_only`` are refused on a machine without a CUDA GPU."""
@@ -34,7 +37,7 @@ class Profile(BaseModel):
     description: str
     dataset: DatasetName = "full"
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
-    seeds: list[NonNegativeInt] = Field(default=[9], min_length=1)
+    seeds: list[Seed] = Field(default=[9], min_length=1)
     cuda_only: list[str] = []
     models: dict[str, dict[str, Any]] = Field(min_length=1)
 

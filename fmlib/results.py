@@ -172,7 +172,8 @@ class Predictions:
                                   f"got proba {proba.shape} and labels {labels.shape}")
             sums = proba.sum(1, dtype=np.float32)
             if not ((proba >= 0).all() and np.allclose(sums, 1, atol=0.02)):  # NaN fails both
-                raise ResultError(f"{name} predictions: rows of proba must be probabilities that sum to 1")
+                raise ResultError(f"{name} predictions: rows of proba must be probabilities that sum to 1, "
+                                  f"got sums from {sums.min():.3g} to {sums.max():.3g}")
         got = np.mean(self.proba.argmax(1) == self.labels)
         if abs(got - result.accuracy) > 1e-6:
             raise ResultError(f"predictions give accuracy {got:.4f}, result.json says {result.accuracy:.4f}")

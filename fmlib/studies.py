@@ -122,9 +122,12 @@ def show_search(model: str, pretrained: bool = False) -> None:
     if not (STUDIES_DIR / f"{model}-search.yaml").is_file():
         display(Markdown("Nothing: these settings were given, and not searched for."))
         return
+    study = load_study(f"{model}-search")
     words = ("The settings of the cpu profile, the one for two processor cores, were chosen from these trials, on validation "
              "images only.")
-    if pretrained and "scratch" in (load_study(f"{model}-search").base or {}):
+    if not any(_is_taken(study, variant) for variant in study.variants):
+        words = "These trials were judged on validation images only; the cpu profile has the settings of none of them."
+    elif pretrained and "scratch" in (study.base or {}):
         words = ("The settings of fine-tuning were given, and not searched for. These trials are of the same network trained "
                  "from scratch, as the cpu profile, the one for two processor cores, does where there are no weights.")
     display(Markdown(words))

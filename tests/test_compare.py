@@ -279,6 +279,11 @@ def test_tied_models_have_no_winner_and_the_quickest_is_named():
     assert "there is no winner" in found and "Among the tied, **Beta** is the quickest to train: it takes 10 s" in found
 
 
+def test_no_model_is_said_to_be_quicker_than_itself():
+    free = [synthetic.record("free", 0.901, train_seconds=0), synthetic.record("dear", 0.9, train_seconds=5)]
+    assert "the quickest to train: it" not in text(free)
+
+
 def test_winner_beaten_on_time_by_a_tied_model():
     labels = synthetic.labels_of(2000, 5)
     good = np.arange(2000) % 10 > 0

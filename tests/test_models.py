@@ -19,6 +19,7 @@ from scipy.special import softmax
 from torch import nn
 
 from fmlib import results, runner
+from fmlib.data import check_images, check_labelled
 from fmlib.measure import measure
 from fmlib.models import registry
 from fmlib.models.base import Predictor
@@ -26,6 +27,7 @@ from fmlib.models.classical import PairwiseSVC, hog
 from fmlib.models.cnn import DiracConv, whitening_filters
 from fmlib.models.neural import NetworkSpec, TorchClassifier
 from fmlib.models.registry import REGISTRY, ParameterError, build, classical, explain
+from fmlib.training import Stopwatch
 
 # One line a model makes its tests quick; a model without a line is tested with its defaults, and its networks for one epoch.
 QUICK = {"epochs": 1, "batch_size": 64}
@@ -52,7 +54,14 @@ def tiny(model: str) -> Any:
     return build(model, TINY.get(model, {"recipe": QUICK} if "recipe" in fields else {}))
 
 
-every_model = pytest.mark.parametrize("model", list(REGISTRY))
+every_model = pytest.mark.parametrize("model", [*REGISTRY, "prior"])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _with_the_least_model_there_can_be():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry.REGISTRY, "prior", classical("Prior", Prior))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -232,22 +241,35 @@ class Prior(Predictor):
     seed: int = 9
 
     def fit(self, images: Any, labels: Any, validation: Any) -> Prior:
-        counts = np.bincount(labels, minlength=10) + self.smoothing
-        self.prior_, self.history_, self.train_seconds_ = (counts / counts.sum()).astype(np.float32), [], 0.0
+        images, labels = check_labelled(images, labels)
+        check_labelled(*validation, name="validation")
+        self.history_, watch = [], Stopwatch()
+        with watch:
+            counts = np.bincount(labels, minlength=10) + self.smoothing
+            self.prior_ = (counts / counts.sum()).astype(np.float32)
+        self.train_seconds_ = watch.seconds
         return self
 
     def predict_proba(self, images: Any) -> Any:
-        return np.tile(self.prior_, (len(images), 1))
+        return np.tile(self.prior_, (len(check_images(images)), 1))
 
     def parameter_count(self) -> int:
         return 10
 
     def flops_per_image(self) -> float:
-        return 0.0
+        return 1.0
 
 
-def test_a_model_is_added_by_one_class_and_one_line(small, tmp_path, monkeypatch):
-    monkeypatch.setitem(registry.REGISTRY, "prior", classical("Prior", Prior))
+def test_a_model_without_a_seed_is_refused_by_name():
+    @dataclass
+    class Plain(Predictor):
+        neighbours: int = 5
+
+    with pytest.raises(TypeError, match="Plain: wanted a pydantic dataclass with a field `seed: int`"):
+        classical("Plain", Plain)
+
+
+def test_a_model_is_added_by_one_class_and_one_line(small, tmp_path):
     classifier = build("prior", {"smoothing": 2.0}, seed=4)
     assert (classifier.smoothing, classifier.seed) == (2.0, 4)
     made = results.make_record(

@@ -119,7 +119,7 @@ def _over_seeds(seeds: pd.DataFrame, best: str) -> str:
 
 def _quickest(table: pd.DataFrame, tied: list[str]) -> str:
     cost = table.loc[table.index.isin(tied), "train_seconds"]
-    if len(cost) < 2 or 2 * cost.min() > cost.iloc[0]:  # a smaller saving is no reason
+    if len(cost) < 2 or 2 * cost.min() >= cost.iloc[0]:  # a smaller saving is no reason
         return ""
     return (f"Among the tied, **{cost.idxmin()}** is the quickest to train: it takes {_amount(cost.min())} s, "
             f"{cost.index[0]} {_amount(cost.iloc[0])} s.")

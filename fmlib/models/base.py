@@ -15,6 +15,8 @@ class Classifier(Protocol):
 
     Images are raw, uint8 (n, 28, 28), and labels int64 (n,): scaling, resizing and augmentation are a model's own business.
     ``validation`` is a pair of images and labels for choices such as early stopping and calibration, never for training.
+    What are no such images or labels is refused, by ``fmlib.data.check_images`` and ``check_labelled``. Probabilities have a
+    column a class, also for one that training never saw. Training time, parameters and operations are above 0.
     """
 
     train_seconds_: float  # training steps alone, validation and calibration excluded

@@ -42,7 +42,9 @@ class Entry:
 
 
 def classical(display_name: str, schema: type[Any], family: str = "01_classical") -> Entry:
-    """An entry for a classifier that is a dataclass of its parameters."""
+    """An entry for a classifier that is a dataclass of its parameters, ``seed`` among them."""
+    if "seed" not in getattr(schema, "__pydantic_fields__", {}):
+        raise TypeError(f"{schema.__name__}: wanted a pydantic dataclass with a field `seed: int`, which a job sets")
     return Entry(display_name, family, schema, schema, lambda model, seed: replace(model, seed=seed))
 
 
