@@ -43,9 +43,9 @@ class Study(BaseModel):
         base = load_profile("cpu").models.get(self.model, {}) if self.base is None else self.base
         return changed(changed(base, self.common), self.variants[variant])
 
-    def text(self, variant: str) -> str:
-        """The same parameters as they stand in the table."""
-        return json.dumps(self.parameters(variant), sort_keys=True)
+    def key(self, variant: str) -> tuple[int, str]:
+        """What tells the variant's row in the kept table: its seed and parameters, as they stand there."""
+        return self.seed, json.dumps(self.parameters(variant), sort_keys=True)
 
 
 def load_study(name: str, folder: Path = STUDIES_DIR) -> Study:
@@ -79,7 +79,7 @@ def run_study(name: str, data: ImageData | None = None, say: Callable[[str], Non
     """
     study, path = load_study(name), TABLES_DIR / f"{name}.csv"
     data = data or load_data("full")
-    keys = {variant: (study.seed, study.text(variant)) for variant in study.variants}
+    keys = {variant: study.key(variant) for variant in study.variants}
     known = {(row["seed"], row["parameters"]): row for row in pd.read_csv(path).to_dict("records")} if path.is_file() else {}
     for variant, key in keys.items():
         kept = key in known
@@ -176,7 +176,7 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
 def stale_rows(study: Study, table: pd.DataFrame) -> list[str]:
     """Rows of a kept table that the study as it is now would not give: of other parameters, another seed or no variant."""
     return [row.variant for row in table.itertuples() if row.variant not in study.variants
-            or (row.seed, row.parameters) != (study.seed, study.text(row.variant))]
+            or (row.seed, row.parameters) != study.key(row.variant)]
 
 
 def _is_taken(study: Study, variant: str) -> bool:
