@@ -119,10 +119,10 @@ from fmlib.report import show_table
 #
 # where $G$ and $H$ are the sums on a side. For ten classes every round grows ten trees. Each of them is weak and
 # counts for a fraction, the learning rate; together they make a strong model, with one caution: they can be grown for
-# ever, and each round costs as much as the one before.
+# ever, each round at a price, and late ones learn the training images by heart.
 #
-# Pixels are binned into histograms once, so that a split is found by looking at bins and not at images, and every tree sees a
-# random part of images and pixels, which is quicker and generalises better.
+# Pixels are sorted into a few steps of brightness once, so that a split is found in a histogram of these and not by going
+# through all images. Every tree sees a random part of images and pixels, so that the trees differ more.
 #
 # [^xgb]: T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
 #     [doi:10.1145/2939672.2939785](https://doi.org/10.1145/2939672.2939785).
