@@ -125,7 +125,7 @@ def show_search(model: str, pretrained: bool = False) -> None:
     study = load_study(f"{model}-search")
     words = ("The settings of the cpu profile, the one for two processor cores, were chosen from these trials, on validation "
              "images only.")
-    if not any(_is_taken(study, variant) for variant in study.variants):
+    if not _taken(study):
         words = "These trials were judged on validation images only; the cpu profile has the settings of none of them."
     elif pretrained and "scratch" in (study.base or {}):
         words = ("The settings of fine-tuning were given, and not searched for. These trials are of the same network trained "
@@ -156,9 +156,8 @@ def _show(model: str, kind: str, what: str) -> pd.DataFrame | None:
         display(Markdown(f"**These rows were measured with other settings than they have now:** {listed(stale)}. "
                          f"`python -m fmlib study {model}-{kind}` measures them again."))
     shown = table[["variant", "accuracy", "log_loss"]].rename(columns={"log_loss": "log loss"})
-    taken = [_is_taken(study, variant) for variant in table["variant"]]
-    if any(taken):
-        shown["taken"] = ["yes" if one else "" for one in taken]
+    if taken := _taken(study) & {*table["variant"]}:
+        shown["taken"] = ["yes" if variant in taken else "" for variant in table["variant"]]
     if kind == "ablation":  # searches may run beside other work, so their times mean little
         shown["training (s)"] = table["train_seconds"]
     machines = list(table["machine"].unique())
@@ -179,9 +178,10 @@ def stale_rows(study: Study, table: pd.DataFrame) -> list[str]:
             or (row.seed, row.parameters) != study.key(row.variant)]
 
 
-def _is_taken(study: Study, variant: str) -> bool:
-    """Whether the cpu profile has the model with that variant's parameters; defaults may be written out or left out."""
-    taken = load_profile("cpu").models.get(study.model)
-    if taken is None or variant not in study.variants:
-        return False
-    return vars(build(study.model, study.parameters(variant))) == vars(build(study.model, taken))
+def _taken(study: Study) -> set[str]:
+    """The variants whose parameters the cpu profile has for the model; defaults may be written out or left out."""
+    parameters = load_profile("cpu").models.get(study.model)
+    if parameters is None:
+        return set()
+    taken = vars(build(study.model, parameters))
+    return {variant for variant in study.variants if vars(build(study.model, study.parameters(variant))) == taken}
