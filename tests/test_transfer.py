@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fmlib import training
 from fmlib.models import transfer
 from fmlib.models.registry import REGISTRY, build
 from fmlib.models.transfer import Backbone, WeightsError, drop_idle_taps, find_weights, fold_repeated, grad_cam
@@ -233,6 +234,15 @@ def test_neither_stage_trains_on_validation_images(lite, small):
     assert np.array_equal(other.predict(small.test_images), lite.predict(small.test_images))
     losses = [[row["train_loss"] for row in one.history_] for one in (lite, other)]
     assert losses[0] == losses[1]
+
+
+def test_both_stages_run_in_bfloat16(small, monkeypatch):
+    monkeypatch.setattr(training, "has_bfloat16", lambda _device: True)
+    parameters = tiny("required")
+    parameters["recipe"]["precision"] = "bfloat16"
+    classifier = build("efficientnet_lite0", parameters).fit(*small.train, small.validation)
+    assert [row["stage"] for row in classifier.history_] == ["probe"] * 3 + ["fine-tuning"]
+    assert np.allclose(classifier.predict_proba(small.test_images).sum(1), 1, atol=1e-4)
 
 
 def test_the_probe_leaves_the_backbone_alone(small):
