@@ -17,7 +17,8 @@ from torch import nn
 from fmlib import training
 from fmlib.models import transfer
 from fmlib.models.registry import REGISTRY, build
-from fmlib.models.transfer import Backbone, WeightsError, drop_idle_taps, find_weights, fold_repeated, grad_cam
+from fmlib.models.transfer import Backbone, Pretrained, WeightsError, drop_idle_taps, find_weights, fold_repeated, grad_cam
+from fmlib.profiles import load_profile
 from fmlib.training import Recipe
 
 LAST_LAYER = {
@@ -236,13 +237,16 @@ def test_neither_stage_trains_on_validation_images(lite, small):
     assert losses[0] == losses[1]
 
 
-def test_both_stages_run_in_bfloat16(small, monkeypatch):
+@pytest.mark.parametrize("architecture", LAST_LAYER)
+def test_both_stages_of_the_cpu_profile_run_in_the_precision_that_they_ask_for(architecture, few, monkeypatch):
     monkeypatch.setattr(training, "has_bfloat16", lambda _device: True)
-    parameters = tiny("required")
-    parameters["recipe"]["precision"] = "bfloat16"
-    classifier = build("efficientnet_lite0", parameters).fit(*small.train, small.validation)
-    assert [row["stage"] for row in classifier.history_] == ["probe"] * 3 + ["fine-tuning"]
-    assert np.allclose(classifier.predict_proba(small.test_images).sum(1), 1, atol=1e-4)
+    found = Pretrained(original(architecture).state_dict(), "made here", "0" * 64)
+    monkeypatch.setattr(transfer, "find_weights", lambda _architecture: found)
+    parameters = load_profile("cpu").models[architecture]
+    once = {stage: parameters[stage] | {"epochs": 1} for stage in ("probe", "recipe")}
+    classifier = build(architecture, parameters | once).fit(*few.train, few.validation)
+    assert [row["stage"] for row in classifier.history_] == ["probe", "fine-tuning"]
+    assert np.isfinite(classifier.predict_proba(few.test_images)).all()
 
 
 def test_the_probe_leaves_the_backbone_alone(small):
