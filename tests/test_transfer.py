@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import platform
+import resource
 import warnings
 from functools import cache
 from pathlib import Path
@@ -281,6 +283,18 @@ def test_a_network_that_moves_to_its_device_for_the_features_can_still_be_traine
     monkeypatch.setattr(nn.Module, "to", to)
     classifier = build("efficientnet_lite0", tiny("required")).fit(*small.train, small.validation)
     assert not any(one.is_inference() for one in (*classifier.network_.parameters(), *classifier.network_.buffers()))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is managed by another C library")
+def test_memory_of_large_tensors_is_used_again():
+    def new_pages() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(4096, 4096)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    transfer.keep_freed_memory()
+    new_pages()
+    assert new_pages() < 1000  # of 16,384
 
 
 @pytest.mark.parametrize("frozen", [0, 3, 7])

@@ -6,6 +6,7 @@ one new linear layer, the head: first trained alone on cached features (the prob
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import importlib.util
 import logging
@@ -285,6 +286,19 @@ class TransferSpec(NetworkSpec):
         return self
 
 
+def keep_freed_memory() -> None:
+    """Have the C library use memory that was freed again for good; nothing happens where that is not glibc.
+
+    By default it gives tensors of more than 32 MiB back to the system, which hands out and blanks their pages anew at every
+    step: a sixth of the time that VGG16 trains on a CPU. See mallopt(3).
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        most_mappings, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
+        mallopt(most_mappings, 0)
+        mallopt(trim_threshold, 2**31 - 1)
+
+
 class TransferClassifier(TorchClassifier):
     """Probe, then fine-tuning; from scratch where there are no weights, and named so."""
 
@@ -309,6 +323,8 @@ class TransferClassifier(TorchClassifier):
             return None
 
     def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
+        if self.device_.type == "cpu":
+            keep_freed_memory()
         network, pretrained = self.network_, self.weights_["source"] != "none"
         if pretrained and self.network.probe:
             held_out = self.features(validation[0]), validation[1]
