@@ -34,6 +34,7 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.titlelocation": "left", "axes.axisbelow": True,
     "axes.grid": False, "grid.color": "#E6E6E6", "grid.linewidth": 0.6, "lines.linewidth": 1.4, "xtick.minor.visible": False,
     "figure.facecolor": "white", "axes.facecolor": "white", "savefig.facecolor": "white", "image.cmap": "gray_r",
+    "text.hinting": "none",  # hinted letters are wider or narrower with the resolution, and labels placed by their size
 }
 COSTS = {"train_seconds": "training time (s)", "latency_ms": "time to classify one image (ms)",
          "memory_mb": "memory for training (MiB)", "parameters": "parameters", "flops": "operations an image"}
@@ -403,6 +404,7 @@ def _cost_panel(ax: Axes, table: pd.DataFrame, on_front: pd.Series, study: pd.Da
 
 def _label_points(ax: Axes, names: Sequence[str]) -> None:
     """Write each name where it covers neither point nor name, as near its point as that goes; far ones get a line."""
+    ax.autoscale(False)  # lines to far names must not move the axes' limits any more
     dots, scale = ax.collections[0], ax.figure.dpi / 72
     data = np.asarray(dots.get_offsets())
     pixels, colours = ax.transData.transform(data), dots.get_facecolors() * (0.8, 0.8, 0.8, 1)

@@ -122,6 +122,7 @@ def test_labels_of_a_scatter_cover_neither_each_other_nor_points(crowded, study)
         overview["train_seconds"] = 100 + 40 * np.cos(np.arange(10))
     fronts = table.pareto_fronts(overview, ["train_seconds"])
     figure, _ = plots.tradeoffs(overview, fronts, study, "a GPU")
+    figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     boxes = [Text.get_window_extent(label) for label in labels(figure)]
     assert len(boxes) == 10 + (0 if study is None else len(study))
