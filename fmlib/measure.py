@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import re
 import resource
@@ -47,6 +48,13 @@ class MemoryUse:
         return self.peak_rss_mb - self.rss_baseline_mb
 
 
+def _give_back_free_memory() -> None:
+    """Return to the system what malloc holds of memory that was freed: work that took it again would seem to need none."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
+
+
 def _reset_peak() -> bool:
     """Ask Linux to count the peak anew (proc(5), clear_refs); False elsewhere."""
     try:
@@ -71,6 +79,7 @@ def memory_use() -> Iterator[MemoryUse]:
         torch.cuda.synchronize()  # the first call makes CUDA's context, hundreds of MiB that are no part of any fit
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
+    _give_back_free_memory()
     use = MemoryUse(rss_mb())
     held = torch.cuda.memory_allocated()  # workspaces that CUDA's libraries keep; 0 without CUDA
     was_reset = _reset_peak()

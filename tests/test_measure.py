@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis.extra.numpy import arrays
 from fmlib import measure as module
 from fmlib.measure import MB, describe_machine, expected_calibration_error, git_state, latency_ms, measure, memory_use
 from fmlib.models.registry import build
+from fmlib.models.transfer import keep_freed_memory
 from fmlib.results import Environment
 
 # --- Memory ---------------------------------------------------------------------------------------------------------------
@@ -40,6 +42,15 @@ def test_a_block_does_not_inherit_the_peak_of_an_earlier_one():
         allocate(1)
     assert small.peak_rss_mb < large.peak_rss_mb - 100
     assert small.peak_rss_mb >= small.rss_baseline_mb
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is managed by another C library")
+def test_memory_that_earlier_work_left_free_counts_when_it_is_used_again():
+    keep_freed_memory()
+    allocate(200)
+    with memory_use() as use:
+        allocate(200)
+    assert use.over_baseline_mb > 190
 
 
 def test_without_a_counter_to_reset_the_peak_is_that_of_the_process(monkeypatch):
