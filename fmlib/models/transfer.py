@@ -287,7 +287,7 @@ class TransferSpec(NetworkSpec):
 
 
 def keep_freed_memory() -> None:
-    """Have the C library use memory that was freed again for good; nothing happens where that is not glibc.
+    """Have the C library keep freed memory for the next tensor, from now on; nothing happens where it is not glibc.
 
     By default it gives tensors of more than 32 MiB back to the system, which hands out and blanks their pages anew at every
     step: a sixth of the time that VGG16 trains on a CPU. See mallopt(3).
