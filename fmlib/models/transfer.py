@@ -337,12 +337,9 @@ class TransferClassifier(TorchClassifier):
         """The head's inputs, (n, features), of raw images (n, H, W) on the device; in half precision, to save memory."""
         template = self._template(self.recipe_)  # moves the network: in inference mode, it could not be trained any more
         self.network_.eval()
-        parts = []
-        with torch.inference_mode():
-            for batch in images.split(250):
-                with template.autocast():
-                    parts.append(self.network_.features(template.inputs(batch)).half())
-            return torch.cat(parts)  # outside autocast to bfloat16, which refuses to join half-precision tensors
+        with torch.inference_mode(), template.autocast():
+            parts = [self.network_.features(template.inputs(batch)).half() for batch in images.split(250)]
+        return torch.cat(parts)  # autocast to bfloat16 refuses to join half-precision tensors
 
 
 def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
