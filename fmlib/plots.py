@@ -452,7 +452,7 @@ def reliability_diagrams(curves: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]
         for bins, colour in zip(tables, (BLUE, VERMILION), strict=True):
             bins = bins[bins["count"] >= FEWEST]
             ax.plot(bins["confidence"], bins["accuracy"], color=colour, marker="o", markersize=2.2, linewidth=1)
-        ax.set_title(name, fontsize=7.5)
+        ax.set_title(name.replace(", ", ",\n"), fontsize=7.5)  # the longest would not fit beside each other
         ax.set_aspect("equal")
         if ax is axes[0]:
             for height, word, colour in ((0.9, "before", BLUE), (0.76, "after", VERMILION)):

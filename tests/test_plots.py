@@ -103,6 +103,16 @@ def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
     assert f"most {kind}confident before scaling: its confidence is on average {gap}" in alt
 
 
+def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
+    names = [f"MobileNetV3-small {i}, from scratch" for i in range(11)]
+    record = synthetic.record("a", 0.7)
+    figure, _ = plots.reliability_diagrams(calibration.curves(dict.fromkeys(names, record)))
+    figure.set_dpi(300)  # as in print
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(title) for title in figure.findobj(Text) if "MobileNet" in title.get_text()]
+    assert len(boxes) == 11 and not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
+
+
 def test_a_gallery_says_label_and_prediction():
     cases = pd.DataFrame({"image": [4], "label": [1], "prediction": [2], "votes": [3]})
     figure, alt = plots.case_gallery(cases, IMAGES, ["a", "bag", "coat"], "Wrong:")
