@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from fmlib.models.small_maps import DepthwiseConv2d, PatchConv2d, PointwiseConv2d, small_version
+from fmlib.models.small_maps import DepthwiseConv2d, PatchConv2d, PointwiseConv2d, WholeMapConv2d, small_version
 
 
 def outputs_and_gradients(layer: nn.Module, batch: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor]:
@@ -54,7 +54,8 @@ def test_a_convolution_with_few_outputs(size, kernel_and_padding, stride, bias, 
     kernel, padding = kernel_and_padding
     outputs = (size + 2 * padding - kernel) // stride + 1
     assume(1 <= outputs <= 2 and (kernel, stride) != (1, 1))
-    assert_same(nn.Conv2d(8, 12, kernel, stride, padding, bias=bias), size, PatchConv2d, layout)
+    kind = WholeMapConv2d if (kernel, stride, size) == (3, 1, 2) else PatchConv2d
+    assert_same(nn.Conv2d(8, 12, kernel, stride, padding, bias=bias), size, kind, layout)
 
 
 @pytest.mark.parametrize(("size", "kind"), [(4, PatchConv2d), (5, nn.Conv2d)])
@@ -80,12 +81,14 @@ def test_only_a_depthwise_convolution_stays_in_float32_under_autocast():
     assert kinds == [torch.float32, torch.bfloat16, torch.bfloat16]
 
 
-def test_patches_in_bfloat16_are_as_near_as_the_plain_convolution():
+@pytest.mark.parametrize(("size", "kind"), [(2, WholeMapConv2d), (4, PatchConv2d)])
+def test_products_in_bfloat16_are_as_near_as_the_plain_convolution(size, kind):
     layer = nn.Conv2d(256, 64, 3, padding=1)
-    batch = torch.randn(16, 256, 2, 2)
-    exact = layer(batch)
+    batch = torch.randn(16, 256, size, size)
+    exact, fast = layer(batch), small_version(layer, size)
+    assert type(fast) is kind
     with torch.autocast("cpu", torch.bfloat16):
-        errors = [(one(batch) - exact).abs().mean().item() for one in (small_version(layer, 2), layer)]
+        errors = [(one(batch) - exact).abs().mean().item() for one in (fast, layer)]
     assert errors[0] < 1.5 * errors[1]
 
 

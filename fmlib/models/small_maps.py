@@ -65,6 +65,26 @@ class _Patches(torch.autograd.Function):
         return pixels[:, inner, inner].permute(0, 3, 1, 2), None, None, None
 
 
+class WholeMapConv2d(nn.Module):
+    """A 3x3 convolution with the parameters of ``layer``, on maps of 2x2 pixels: a linear layer from all pixels to all.
+
+    Of the 36 products of a tap and a pixel, for every pair of channels, it forms the 16 that are not of padding.
+    """
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if batch.is_cuda:
+            return F.conv2d(batch, self.weight, self.bias, padding=1)
+        taps = self.weight.permute(0, 2, 3, 1).flatten(1, 2).to(batch.dtype)  # (channels out, 9, channels in)
+        of_pixels = taps.index_select(1, _taps(2, 2, 3, 1, 1).argmax(1)).unflatten(1, (4, 4))
+        dense = of_pixels.transpose(0, 1).flatten(2).flatten(0, 1)  # (4 * channels out, 4 * channels in)
+        bias = None if self.bias is None else self.bias.repeat(4)
+        return F.linear(batch.permute(0, 2, 3, 1).flatten(1), dense, bias).unflatten(1, (2, 2, -1)).permute(0, 3, 1, 2)
+
+
 class DepthwiseConv2d(nn.Module):
     """A depthwise convolution with the parameters of ``layer``; on a CPU in float32 always, since bfloat16 makes it slower."""
 
@@ -135,5 +155,7 @@ def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
         return layer
     if (kernel, stride, padding) == (1, 1, 0):
         return PointwiseConv2d(layer)
+    if (kernel, stride, padding, size) == (3, 1, 1, 2):
+        return WholeMapConv2d(layer)
     outputs = (size + 2 * padding - kernel) // stride + 1
     return PatchConv2d(layer) if outputs <= 2 or (outputs <= 4 and layer.in_channels >= 256) else layer
