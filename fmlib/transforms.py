@@ -81,8 +81,7 @@ def random_jitter(images: Tensor, strength: float, generator: Generator) -> Tens
     factors = torch.empty(2, len(images), 1, 1, device=images.device)
     brightness, contrast = factors.uniform_(1 - strength, 1 + strength, generator=generator)
     bright = (images * brightness).clamp_(max=255)
-    mean = bright.mean((1, 2), keepdim=True)
-    return bright.sub_(mean).mul_(contrast).add_(mean).round_().clamp_(0, 255).to(torch.uint8)
+    return torch.lerp(bright.mean((1, 2), keepdim=True), bright, contrast).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def pixel_statistics(images: Tensor, roots: bool = False) -> tuple[float, float]:

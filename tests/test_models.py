@@ -24,8 +24,8 @@ from fmlib.measure import measure
 from fmlib.models import registry
 from fmlib.models.base import Predictor
 from fmlib.models.classical import PairwiseSVC, hog
-from fmlib.models.cnn import DiracConv, whitening_filters
-from fmlib.models.neural import NetworkSpec, TorchClassifier
+from fmlib.models.cnn import DiracConv, MaxPool, whitening_filters
+from fmlib.models.neural import Dropout, NetworkSpec, TorchClassifier
 from fmlib.models.registry import REGISTRY, ParameterError, build, classical, explain
 from fmlib.training import Stopwatch
 
@@ -522,6 +522,32 @@ def test_the_studys_cnn_has_the_studys_layers():
     assert [(layer.in_features, layer.out_features) for layer in dense] == [(392, 128), (128, 64), (64, 32), (32, 10)]
     assert [layer.p for layer in layers(classifier, nn.Dropout) if layer.p] == [0.5, 0.25]
     assert classifier.parameter_count() == pytest.approx(62_000, abs=1000)
+
+
+@given(arrays(np.int8, st.tuples(st.just(2), st.just(3), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(-3, 3)))
+def test_max_pooling_is_torchs_and_sends_a_gradient_to_one_largest_pixel(levels):
+    batch = torch.from_numpy(levels).float().requires_grad_()
+    output = MaxPool()(batch)
+    assert torch.equal(output, nn.functional.max_pool2d(batch, 2))
+    weights = torch.arange(output.numel()).view_as(output) + 1.0
+    (gradient,) = torch.autograd.grad(output, batch, weights)
+    for of_pixels, wanted in ((gradient, weights), (gradient * batch, weights * output), (gradient**2, weights**2)):
+        assert torch.equal(nn.functional.avg_pool2d(of_pixels, 2, divisor_override=1), wanted)  # sums of windows
+        assert of_pixels.sum() == wanted.sum()  # and nothing outside them
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
+def test_dropout_drops_its_share_of_values_anew_every_time_and_scales_up_the_others(rate, dtype):
+    layer, batch = Dropout(rate), torch.ones(150, 333, dtype=dtype, requires_grad=True)
+    first, second = layer(batch), layer(batch)
+    assert first.dtype == dtype and not torch.equal(first, second)
+    assert first.unique().tolist() == pytest.approx([0, 1 / (1 - rate)], rel=0.01)
+    for part in (first, first[:, ::4], first[:, 3::4], first[:75]):
+        assert (part == 0).float().mean().item() == pytest.approx(rate, abs=0.02)
+    (gradient,) = torch.autograd.grad(first.sum(), batch)
+    assert torch.equal(gradient, first)
+    assert torch.equal(layer.eval()(batch), batch)
 
 
 def test_the_original_profile_has_the_studys_mlp():

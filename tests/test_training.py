@@ -95,6 +95,13 @@ def test_seeding_covers_python_numpy_and_torch():
     assert draw() == first
 
 
+def test_float32_products_are_those_of_float32_on_every_processor():
+    seed_everything(3)
+    left, right = torch.randn(64, 512), torch.randn(512, 64)
+    exact = left.double() @ right.double()
+    assert (left @ right - exact).abs().max() < 1e-3 < (left.bfloat16() @ right.bfloat16() - exact).abs().max()
+
+
 # --- What a network sees --------------------------------------------------------------------------------------------------
 
 

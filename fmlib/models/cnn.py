@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES
-from fmlib.models.neural import NetworkSpec
+from fmlib.models.neural import Dropout, NetworkSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
 
@@ -83,6 +83,38 @@ class ScaledLinear(nn.Linear):
         return super().forward(features) * self.scale
 
 
+class MaxPool(nn.MaxPool2d):
+    """Max pooling of 2 x 2 pixels, in less than half of torch's time on a CPU where channels are few and not last in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(kernel_size=2)
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return super().forward(batch) if batch.is_cuda else _MaxPool.apply(batch)
+
+
+class _MaxPool(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, batch: Tensor) -> Tensor:
+        ctx.shape, (height, width) = batch.shape, (size // 2 * 2 for size in batch.shape[-2:])
+        top, bottom = batch[..., 0:height:2, :width], batch[..., 1:height:2, :width]
+        rows = torch.maximum(top, bottom)
+        left, right = rows[..., ::2], rows[..., 1::2]
+        ctx.save_for_backward(bottom > top, right > left)
+        return torch.maximum(left, right)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        is_bottom, is_right = ctx.saved_tensors
+        to_batch, to_rows = gradient.new_zeros(ctx.shape), gradient.new_empty(is_bottom.shape)
+        to_right = torch.mul(gradient, is_right, out=to_rows[..., 1::2])
+        torch.sub(gradient, to_right, out=to_rows[..., ::2])
+        height, width = (2 * size for size in gradient.shape[-2:])
+        to_bottom = torch.mul(to_rows, is_bottom, out=to_batch[..., 1:height:2, :width])
+        torch.sub(to_rows, to_bottom, out=to_batch[..., 0:height:2, :width])
+        return to_batch
+
+
 class StudyCNN(NetworkSpec):
     """The original study's CNN: two convolutions of 4 and 8 channels and four dense layers, about 62,000 weights."""
 
@@ -90,10 +122,10 @@ class StudyCNN(NetworkSpec):
         layers: list[nn.Module] = []
         for channels_in, channels_out in ((examples.shape[1], 4), (4, 8)):
             layers += [nn.Conv2d(channels_in, channels_out, 3, padding=1), nn.BatchNorm2d(channels_out)]
-            layers += [nn.ReLU(), nn.MaxPool2d(2)]
+            layers += [MaxPool(), nn.ReLU()]
         width = 8 * (examples.shape[2] // 4) * (examples.shape[3] // 4)
         layers.append(nn.Flatten())
         for size, rate in ((128, 0.0), (64, 0.5), (32, 0.25)):
-            layers += [nn.Linear(width, size), nn.ReLU(), nn.Dropout(rate)]
+            layers += [nn.Linear(width, size), nn.ReLU(), Dropout(rate)]
             width = size
         return nn.Sequential(*layers, nn.Linear(width, NUM_CLASSES))

@@ -8,7 +8,7 @@ from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES
-from fmlib.models.neural import NetworkSpec
+from fmlib.models.neural import Dropout, NetworkSpec
 
 
 class MLP(NetworkSpec):
@@ -34,10 +34,10 @@ class MLP(NetworkSpec):
         for size, rate in zip(self.hidden_sizes, self.dropouts, strict=True):
             layers.append(nn.Linear(width, size, bias=not self.batch_norm))
             layers += [nn.BatchNorm1d(size)] if self.batch_norm else []
-            layers += [nn.ReLU(), nn.Dropout(rate)]
+            layers += [nn.ReLU(), Dropout(rate)]
             width = size
         layers.append(nn.Linear(width, NUM_CLASSES))
-        return nn.Sequential(*(layer for layer in layers if not (isinstance(layer, nn.Dropout) and layer.p == 0)))
+        return nn.Sequential(*(layer for layer in layers if not (isinstance(layer, Dropout) and layer.p == 0)))
 
     @property
     def dropouts(self) -> tuple[float, ...]:

@@ -25,7 +25,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES, download_timeout
-from fmlib.models.neural import NetworkSpec, TorchClassifier
+from fmlib.models.neural import Dropout, NetworkSpec, TorchClassifier
 from fmlib.models.small_maps import small_version
 from fmlib.training import Recipe
 
@@ -209,7 +209,7 @@ class Backbone(nn.Module):
 
     @torch.no_grad()
     def _fit_to(self, example: Tensor) -> int:
-        """Make convolutions fit for maps as small as the example's; returns the number of features."""
+        """Put in layers that are fast on a CPU and on maps as small as the example's; returns the number of features."""
         sizes: dict[nn.Module, int] = {}
 
         def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
@@ -225,6 +225,8 @@ class Backbone(nn.Module):
             for name, layer in parent.named_children():
                 if isinstance(layer, nn.Conv2d):
                     setattr(parent, name, small_version(layer, sizes[layer]))
+                elif isinstance(layer, nn.Dropout):
+                    setattr(parent, name, Dropout(layer.p))
         return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
