@@ -11,7 +11,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
@@ -35,10 +35,10 @@ class Recipe(BaseModel):
     ``schedule``: the learning rate over the whole run, after ``warmup_fraction`` of it spent rising from a fifth of ``lr``:
     "constant", or falling to zero in a "linear" or "cosine" line. ``patience``: stop after so many epochs without a lower
     validation loss, and restore the best weights; None trains all epochs and keeps the last. ``flip_averaging``: predict the
-    mean over an image and its mirror image. ``precision``: "bfloat16" runs convolutions and matrix products in it where the
-    processor has it, "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard
-    deviation 1 ("standard"), their square roots to the same ("roots", a gamma correction that spreads the dark shades),
-    or pixels to [0, 1] ("unit").
+    mean over an image and its mirror image; ``shift_averaging``: over the image and itself moved up and down by so many
+    pixels. ``precision``: "bfloat16" runs convolutions and matrix products in it where the processor has it, "float32" nowhere;
+    training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard deviation 1 ("standard"), their square
+    roots to the same ("roots", a gamma correction that spreads the dark shades), or pixels to [0, 1] ("unit").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +54,7 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: PositiveInt | None = None
     flip_averaging: bool = False
+    shift_averaging: NonNegativeInt = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     image_size: PositiveInt | None = None
@@ -301,14 +302,16 @@ class Template:
 
     @torch.inference_mode()
     def test(self, images: Tensor) -> Tensor:
-        """Class probabilities float32 (n, classes) of raw images uint8 (n, H, W); one pass, or two with flip averaging."""
+        """Class probabilities float32 (n, classes) of raw images uint8 (n, H, W): the mean over the views of the recipe."""
         self.network.eval()
         size = min(EVAL_BATCH_SIZE, 2 * self.recipe.batch_size)  # so that no more memory is needed than for training
         return torch.cat([self._proba(batch) for batch in images.split(size)])
 
     def _proba(self, images: Tensor) -> Tensor:
-        inputs = self.inputs(images)
-        views: Sequence[Tensor] = (inputs, inputs.flip(-1)) if self.recipe.flip_averaging else (inputs,)
+        shift = self.recipe.shift_averaging
+        views = [self.inputs(F.pad(images, (0, 0, rows, -rows))) for rows in {0, -shift, shift}]
+        if self.recipe.flip_averaging:
+            views += [view.flip(-1) for view in views]
         with self.autocast():
             logits = [self.network(view) for view in views]
         return torch.stack([one.float().softmax(1) for one in logits]).mean(0)

@@ -262,6 +262,16 @@ def test_flip_averaging_gives_an_image_and_its_mirror_image_the_same_probabiliti
     assert not torch.allclose(template().test(images), template().test(images.flip(-1)), atol=1e-3)
 
 
+def test_shift_averaging_predicts_the_mean_over_an_image_and_itself_moved_up_and_down(validation):
+    images, black = validation[0], torch.zeros_like(validation[0][:, :2])
+    moved = [torch.cat(rows, dim=1) for rows in ((images[:, 2:], black), (black, images[:, :-2]))]
+    wanted = torch.stack([template().test(one) for one in (images, *moved)]).mean(0)
+    torch.testing.assert_close(template(shift_averaging=2).test(images), wanted)
+    both = template(shift_averaging=2, flip_averaging=True)
+    torch.testing.assert_close(both.test(images), both.test(images.flip(-1)))
+    assert not torch.allclose(wanted, template().test(images), atol=1e-3)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_layout_does_not_change_predictions(validation, channels_last):
     torch.manual_seed(0)

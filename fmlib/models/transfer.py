@@ -281,7 +281,7 @@ class TransferSpec(NetworkSpec):
 
     @model_validator(mode="after")
     def _probe_sees_no_images(self) -> Self:
-        of_images = ("augmentation", "flip_averaging", "image_size", "channels_last", "scaling")
+        of_images = ("augmentation", "flip_averaging", "shift_averaging", "image_size", "channels_last", "scaling")
         meant = [name for name in of_images if self.probe and getattr(self.probe, name) != Recipe.model_fields[name].default]
         if meant:
             raise ValueError(f"probe: {', '.join(meant)}: what it trains on are features, not images")
