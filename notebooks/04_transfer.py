@@ -71,8 +71,9 @@ from fmlib.report import show_figure, show_table
 # and gradients find a way past it. That made networks of any depth trainable; this one has 34 layers in four stages.[^resnet]
 # At 28 or 32 pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel but the stage's first only
 # the middle weight meets anything but padding. The others, half of all weights, are left out, and every output stays the
-# same. Where a map has 2 × 2 pixels, the patches that a kernel sees are, on a processor, gathered first, so that the whole
-# convolution is one matrix product: the same outcome again, sooner than by convolution routines, as in VGG16's last blocks.
+# same. Where a map has 2 × 2 pixels, a kernel joins every pixel with every other: on a processor the convolution is computed
+# as one dense layer from the whole map to the whole map, which multiplies no padding. The outcome is the same again, sooner
+# than by convolution routines, as in VGG16's last block.
 #
 # [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*, 2015,
 #     [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
