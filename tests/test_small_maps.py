@@ -18,8 +18,8 @@ def outputs_and_gradients(layer: nn.Module, batch: Tensor, weight: Tensor, bias:
     return [output, *torch.autograd.grad(mixed, learnt)]
 
 
-def assert_same(layer: nn.Conv2d, size: int, kind: type[nn.Module], layout: torch.memory_format) -> None:
-    batch = torch.randn(3, layer.in_channels, size, size).contiguous(memory_format=layout)
+def assert_same(layer: nn.Conv2d, size: int, kind: type[nn.Module], layout: torch.memory_format, images: int = 3) -> None:
+    batch = torch.randn(images, layer.in_channels, size, size).contiguous(memory_format=layout)
     fast = small_version(layer, size)
     assert type(fast) is kind
     wanted = outputs_and_gradients(layer, batch, layer.weight, layer.bias)
@@ -58,6 +58,11 @@ def test_a_convolution_with_few_outputs(size, kernel_and_padding, stride, bias, 
     assert_same(nn.Conv2d(8, 12, kernel, stride, padding, bias=bias), size, kind, layout)
 
 
+@given(st.integers(30, 40), st.booleans(), layouts)
+def test_a_convolution_of_few_or_many_maps_of_four_pixels(images, bias, layout):
+    assert_same(nn.Conv2d(8, 12, 3, padding=1, bias=bias), 2, WholeMapConv2d, layout, images)
+
+
 @pytest.mark.parametrize(("size", "kind"), [(4, PatchConv2d), (5, nn.Conv2d)])
 def test_a_wide_convolution_on_maps_of_four_pixels(size, kind):
     assert_same(nn.Conv2d(256, 3, 3, padding=1), size, kind, torch.channels_last)
@@ -84,7 +89,7 @@ def test_only_a_depthwise_convolution_stays_in_float32_under_autocast():
 @pytest.mark.parametrize(("size", "kind"), [(2, WholeMapConv2d), (4, PatchConv2d)])
 def test_products_in_bfloat16_are_as_near_as_the_plain_convolution(size, kind):
     layer = nn.Conv2d(256, 64, 3, padding=1)
-    batch = torch.randn(16, 256, size, size)
+    batch = torch.randn(40, 256, size, size)
     exact, fast = layer(batch), small_version(layer, size)
     assert type(fast) is kind
     with torch.autocast("cpu", torch.bfloat16):

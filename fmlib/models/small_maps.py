@@ -65,19 +65,16 @@ class _Patches(torch.autograd.Function):
         return pixels[:, inner, inner].permute(0, 3, 1, 2), None, None, None
 
 
-class WholeMapConv2d(nn.Module):
+class WholeMapConv2d(PatchConv2d):
     """A 3x3 convolution with the parameters of ``layer``, on maps of 2x2 pixels: a linear layer from all pixels to all.
 
-    Of the 36 products of a tap and a pixel, for every pair of channels, it forms the 16 that are not of padding.
+    Of the 36 products of a tap and a pixel, for every pair of channels, it forms the 16 that are not of padding. For few images
+    patches are quicker, which need no weights laid out anew.
     """
 
-    def __init__(self, layer: nn.Conv2d) -> None:
-        super().__init__()
-        self.weight, self.bias = layer.weight, layer.bias
-
     def forward(self, batch: Tensor) -> Tensor:
-        if batch.is_cuda:
-            return F.conv2d(batch, self.weight, self.bias, padding=1)
+        if batch.is_cuda or len(batch) < 32:
+            return super().forward(batch)
         taps = self.weight.permute(0, 2, 3, 1).flatten(1, 2).to(batch.dtype)  # (channels out, 9, channels in)
         of_pixels = taps.index_select(1, _taps(2, 2, 3, 1, 1).argmax(1)).unflatten(1, (4, 4))
         dense = of_pixels.transpose(0, 1).flatten(2).flatten(0, 1)  # (4 * channels out, 4 * channels in)
