@@ -162,7 +162,7 @@ show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {mac
 show_figure(
     plots.tradeoffs(local, table.pareto_fronts(local, ["latency_ms", "memory_mb", "parameters", "flops"])),
     f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. Operations are two a multiply-add in a "
-    "network, both passes of a mirror average included, comparisons in trees, the most there can be in boosted ones, and "
+    "network, all passes of an averaged prediction included, comparisons in trees, the most there can be in boosted ones, and "
     "multiplications and additions with every support vector; parameters are weights, nodes, and coordinates of support "
     "vectors.", "costs",
 )
