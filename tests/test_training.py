@@ -102,6 +102,19 @@ def test_float32_products_are_those_of_float32_on_every_processor():
     assert (left @ right - exact).abs().max() < 1e-3 < (left.bfloat16() @ right.bfloat16() - exact).abs().max()
 
 
+@pytest.mark.parametrize(
+    ("capabilities", "asked"),
+    [({"avx512_f": True, "amx_bf16": False}, True), ({"avx512_f": True, "amx_bf16": True}, False), ({"avx2": True}, False),
+     ({"architecture": "aarch64"}, False)],
+)  # fmt: skip
+def test_onednn_is_asked_only_where_it_does_not_round(monkeypatch, capabilities, asked):
+    matmul = SimpleNamespace(fp32_precision="none")
+    monkeypatch.setattr(torch.backends.mkldnn, "matmul", matmul)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    seed_everything(3)
+    assert matmul.fp32_precision == ("bf16" if asked else "none")
+
+
 # --- What a network sees --------------------------------------------------------------------------------------------------
 
 
