@@ -268,11 +268,10 @@ class Template:
         order = torch.randperm(len(images), generator=self.generator, device=self.device)
         batches = order.tensor_split(steps)
         for first in range(0, steps, AUGMENTED_TOGETHER):
-            index = torch.cat(batches[first : first + AUGMENTED_TOGETHER])
-            augmented = self.recipe.augmentation(images.index_select(0, index), self.generator)
-            sizes = [len(batch) for batch in batches[first : first + AUGMENTED_TOGETHER]]
-            for batch, of_batch in zip(augmented.split(sizes), labels[index].split(sizes), strict=True):
-                yield self.inputs(batch), of_batch
+            together = batches[first : first + AUGMENTED_TOGETHER]
+            augmented = self.recipe.augmentation(images.index_select(0, torch.cat(together)), self.generator)
+            for index, batch in zip(together, augmented.split([*map(len, together)]), strict=True):
+                yield self.inputs(batch), labels[index]
 
     def _train_epoch(
         self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
