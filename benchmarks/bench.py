@@ -6,13 +6,14 @@ Everything that is compared is timed in one run, on the training images; ratios 
 
 from __future__ import annotations
 
+import copy
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -24,7 +25,8 @@ from torchvision import transforms as tv_transforms
 
 from fmlib.data import DatasetName, ImageData, TransformedDataset, load_base, load_data
 from fmlib.measure import describe_machine, measure
-from fmlib.models.neural import TorchClassifier
+from fmlib.models.cnn import MaxPool
+from fmlib.models.neural import Dropout, TorchClassifier
 from fmlib.models.registry import build, entry
 from fmlib.profiles import load_profile
 from fmlib.training import default_device
@@ -54,6 +56,17 @@ def study_epoch(network: nn.Module, dataset: DatasetName, count: int, batch_size
     return time.perf_counter() - start
 
 
+def torchs_own(network: nn.Sequential) -> nn.Sequential:
+    """A copy of which dropout and pooling are torch's own layers, as the study had them, not this project's quicker ones."""
+    copied = copy.deepcopy(network)
+    for position, layer in enumerate(copied):
+        if isinstance(layer, Dropout):
+            copied[position] = nn.Dropout(layer.p)
+        elif isinstance(layer, MaxPool):
+            copied[position] = nn.MaxPool2d(layer.kernel_size)
+    return copied
+
+
 def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[str, float]:
     """The study's seconds an epoch, by model of the cpu profile; tells the ratio to ours, with the study's networks, batch
     size and augmentation, timed in turns."""
@@ -66,9 +79,9 @@ def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[s
             assert isinstance(classifier, TorchClassifier)
             classifier.fit(*data.train, _few(data))
             ours.append(classifier.train_seconds_)
-            batch_size = classifier.recipe.batch_size
+            network = torchs_own(cast(nn.Sequential, classifier.network_))
             theirs.append(
-                study_epoch(classifier.network_, data.dataset, len(data.train_labels), batch_size, default_device())
+                study_epoch(network, data.dataset, len(data.train_labels), classifier.recipe.batch_size, default_device())
             )
         seconds[name] = min(theirs)
         say(f"{model} of the study, an epoch of {len(data.train_labels):,} images: its loop {min(theirs):.2f} s, "

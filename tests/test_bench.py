@@ -51,10 +51,19 @@ def test_the_studys_epoch_trains_on_every_image_once_by_itself_augmented():
     assert not torch.equal(before, network.layers[1].weight)
 
 
+@pytest.mark.parametrize("model", bench.STUDY_NETWORKS)
+def test_the_studys_network_of_torchs_own_layers_computes_the_same(sample, model):
+    classifier = bench.build(model, bench.with_epochs(load_profile("original").models[model], 1))
+    network = classifier.fit(*sample.train, sample.validation).network_.eval()
+    batch = classifier.inputs(sample.test_images)
+    torch.testing.assert_close(bench.torchs_own(network).eval()(batch), network(batch))
+
+
 def test_both_loops_are_timed_on_the_studys_networks_and_the_ratio_is_told(sample, monkeypatch):
     timed, lines = [], []
 
     def note(network, dataset, count, batch_size, device):
+        assert {type(layer).__module__.split(".")[0] for layer in network} == {"torch"}
         timed.append((sum(p.numel() for p in network.parameters()), count, batch_size))
         return 30.0
 
