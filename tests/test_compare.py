@@ -385,7 +385,8 @@ def test_transfer_learning_counts_only_with_weights():
     other = synthetic.record("tree", 0.8)
     assert "the only pre-trained network, Net (95.0%), is 15.0 points (95% interval 13" in text([loaded, other])
     tied = text([loaded, synthetic.record("tree", 0.949), synthetic.record("stump", 0.7)])
-    assert "points" in tied and "That is no significant difference, after correction for 3 comparisons." in tied
+    assert "(95% interval \N{MINUS SIGN}" in tied
+    assert "That is no significant difference, after correction for 3 comparisons." in tied
     second = synthetic.record("lite", 0.9, weights=Weights(source="package"))
     assert "the best pre-trained network, Net" in text([loaded, second, other])
     assert "points" in (less := text([synthetic.record("net", 0.7, weights=Weights(source="package")), other]))

@@ -76,7 +76,7 @@ def _missing(names: Iterable[str], records: Iterable[Record]) -> tuple[str, str]
 
 def _difference(better: pd.Series, worse: pd.Series) -> str:
     gain, low, high = (100 * value for value in significance.paired_difference(better, worse))
-    return f"{gain:.1f} points (95% interval {low:.1f} to {high:.1f})"
+    return f"{gain:z.1f} points (95% interval {low:z.1f} to {high:z.1f})".replace("-", "\N{MINUS SIGN}")
 
 
 def _amount(value: float) -> str:
