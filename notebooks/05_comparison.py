@@ -286,7 +286,7 @@ show_figure(
 
 # %% tags=["remove-input"]
 relabelled = 100 * errors.if_relabelled(runs, doubtful).rename_axis("Model")
-moves = dict.fromkeys(f"{move:+.2f}".replace("-", "−") for move in (relabelled["change"].min(), relabelled["change"].max()))
+moves = dict.fromkeys(table.number(move, "+.2f") for move in (relabelled["change"].min(), relabelled["change"].max()))
 display(Markdown(
     f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were wrong and the models right, the "
     f"scores would move by {' to '.join(moves)} points. That counts these candidates alone, which the models chose themselves; "

@@ -12,7 +12,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import softmax
 
 from fmlib.compare.significance import mcnemar_p, paired_difference, wilson
-from fmlib.compare.table import listed
+from fmlib.compare.table import listed, number
 from fmlib.measure import CALIBRATION_BINS, SMALLEST
 from fmlib.measure import expected_calibration_error as calibration_error
 from fmlib.results import Record
@@ -114,7 +114,7 @@ class Ensemble:
         """What the ensemble gives, in words."""
         verdict = ("a difference that the test images bear out" if self.p_value < 0.05
                    else "a difference that these test images cannot tell from chance")
-        gain, low, high = (f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in self.gain)
+        gain, low, high = (number(100 * value, "+.1f") for value in self.gain)
         return (f"The average of {listed(self.members)}, the {len(self.members)} best models on validation images, reaches "
                 f"{self.accuracy:.1%} (95% interval {self.low:.1%} to {self.high:.1%}). Against {self.members[0]} alone that "
                 f"is {gain} points ({low} to {high}), {verdict} (McNemar p = {self.p_value:.2g}).")

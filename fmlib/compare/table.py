@@ -58,6 +58,11 @@ def overview(runs: Mapping[str, Record]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=COLUMNS).rename_axis("model")
 
 
+def number(value: float, spec: str) -> str:
+    """The number as text, with a minus that is as wide as a digit."""
+    return f"{value:{spec}}".replace("-", "\N{MINUS SIGN}")
+
+
 def interval(table: pd.DataFrame, spec: str) -> pd.Series:
     """The columns low and high as text, with an en dash between."""
     low, high = (table[end].map(f"{{:{spec}}}".format) for end in ("low", "high"))

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fmlib.compare import calibration, significance
 from fmlib.compare.errors import worst_classes
-from fmlib.compare.table import by_machine, by_seed, kind_of_memory, listed, overview, pareto, representatives
+from fmlib.compare.table import by_machine, by_seed, kind_of_memory, listed, number, overview, pareto, representatives
 from fmlib.results import FROM_SCRATCH, Record
 
 TIMED_ONCE = "Every time is that of one run. On another day the same training is slower or quicker, so small gaps mean nothing."
@@ -75,8 +75,8 @@ def _missing(names: Iterable[str], records: Iterable[Record]) -> tuple[str, str]
 
 
 def _difference(better: pd.Series, worse: pd.Series) -> str:
-    gain, low, high = (100 * value for value in significance.paired_difference(better, worse))
-    return f"{gain:z.1f} points (95% interval {low:z.1f} to {high:z.1f})".replace("-", "\N{MINUS SIGN}")
+    gain, low, high = (number(100 * value, "z.1f") for value in significance.paired_difference(better, worse))
+    return f"{gain} points (95% interval {low} to {high})"
 
 
 def _amount(value: float) -> str:
