@@ -145,12 +145,15 @@ def show_training(classifier: TorchClassifier, result: Result) -> None:
     """Show how a network learnt, epoch by epoch, and what that took."""
     from IPython.display import Markdown, display
 
-    smoothed = [stage for stage, recipe in classifier.recipes_.items() if recipe.label_smoothing]
-    of_stage = "" if len(smoothed) == len(classifier.recipes_) else f" of {listed(smoothed)}" if smoothed else ""
-    note = f" The training loss{of_stage} includes label smoothing." if smoothed else ""
+    notes = []
+    for name in ("label smoothing", "mixup"):
+        having = [stage for stage, recipe in classifier.recipes_.items() if getattr(recipe, name.replace(" ", "_"))]
+        if having:
+            of_stage = "" if len(having) == len(classifier.recipes_) else f" of {listed(having)}"
+            notes.append(f" The training loss{of_stage} includes {name}.")
     show_figure(
         plots.learning_curves(result.history),
-        f"{result.display_name}: loss and validation accuracy by epoch.{note}", "learning-curves",
+        f"{result.display_name}: loss and validation accuracy by epoch.{''.join(notes)}", "learning-curves",
     )  # fmt: skip
     display(Markdown(training_sentence(result)))
 

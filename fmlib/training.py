@@ -11,8 +11,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegative
 from torch import Generator, Tensor, nn
 from tqdm import tqdm
 
+from fmlib.data import NUM_CLASSES
 from fmlib.transforms import Augmentation, pixel_statistics, to_network
 
 EVAL_BATCH_SIZE = 500  # at most
@@ -36,9 +39,11 @@ class Recipe(BaseModel):
     "constant", or falling to zero in a "linear" or "cosine" line. ``patience``: stop after so many epochs without a lower
     validation loss, and restore the best weights; None trains all epochs and keeps the last. ``flip_averaging``: predict the
     mean over an image and its mirror image; ``shift_averaging``: over the image and itself moved up and down by so many
-    pixels. ``precision``: "bfloat16" runs convolutions and matrix products in it where the processor has it, "float32" nowhere;
-    training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard deviation 1 ("standard"), their square
-    roots to the same ("roots", a gamma correction that spreads the dark shades), or pixels to [0, 1] ("unit").
+    pixels. ``mixup``: train on the weighted mean of two images, their labels weighted alike, the weight being drawn from
+    Beta(mixup, mixup) for each batch (Zhang et al. 2017, https://arxiv.org/abs/1710.09412). ``precision``: "bfloat16" runs
+    convolutions and matrix products in it where the processor has it, "float32" nowhere; training on CUDA follows the same
+    rule. ``scaling``: pixels to mean 0 and standard deviation 1 ("standard"), their square roots to the same ("roots", a gamma
+    correction that spreads the dark shades), or pixels to [0, 1] ("unit").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +58,7 @@ class Recipe(BaseModel):
     warmup_fraction: float = Field(default=0.0, ge=0, lt=1)
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: PositiveInt | None = None
+    mixup: NonNegativeFloat = 0.0
     flip_averaging: bool = False
     shift_averaging: NonNegativeInt = 0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -183,15 +189,59 @@ def parameter_groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]
     return [{"params": trainable, "lr": recipe.lr, "weight_decay": recipe.weight_decay}]
 
 
-def make_optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+def make_optimizer(network: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.Optimizer:
     """The recipe's optimiser over the network's trainable parameters; SGD is Nesterov's wherever it has momentum.
 
-    Fused: one pass over the weights a step, not ten, which a network of tens of millions of weights feels.
+    Fused: one pass over the weights a step, not ten, which a network of tens of millions of weights feels. On CUDA learning
+    rates are tensors on the device, where a recorded step reads them.
     """
-    groups = parameter_groups(network, recipe)
+    groups, on_cuda = parameter_groups(network, recipe), device.type == "cuda"
+    if on_cuda:
+        groups = [group | {"lr": torch.tensor(group["lr"], device=device)} for group in groups]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0, fused=True)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer](groups, recipe.lr, fused=True)
+    adam = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimizer]
+    return adam(groups, recipe.lr, fused=True, capturable=on_cuda)
+
+
+# --- One step -------------------------------------------------------------------------------------------------------------
+
+Step = Callable[[Tensor, Tensor], Tensor]  # a batch and its labels to their mean loss, the weights a step further
+
+
+class RecordedStep:
+    """A step on CUDA, recorded as a CUDA graph for every shape of batch, and replayed from then on.
+
+    A small network's step is hundreds of kernels, which a GPU computes sooner than Python starts them one by one; a graph is
+    started at once. A recorded step finds all that it reads where it was when recorded: batches are copied there. So a
+    network must not choose by the values in its tensors what it computes.
+    """
+
+    WARM_UP_STEPS = 3  # in which libraries and the optimiser take the memory that they keep
+
+    def __init__(self, step: Step) -> None:
+        self.step, self.taken = step, 0
+        self.graphs: dict[torch.Size, tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, batch: Tensor, labels: Tensor) -> Tensor:
+        self.taken += 1
+        if self.taken <= self.WARM_UP_STEPS:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*capturable=True")  # torch thinks that an optimiser may never be recorded
+                return self.step(batch, labels)
+        if batch.shape not in self.graphs:
+            self.graphs[batch.shape] = self._record(batch.clone(), labels.clone())
+        graph, kept_batch, kept_labels, loss = self.graphs[batch.shape]
+        kept_batch.copy_(batch)
+        kept_labels.copy_(labels)
+        graph.replay()
+        return loss
+
+    def _record(self, batch: Tensor, labels: Tensor) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor, Tensor]:
+        graph, others = torch.cuda.CUDAGraph(), [recorded.pool() for recorded, *_ in self.graphs.values()]
+        with torch.cuda.graph(graph, pool=others[0] if others else None, stream=torch.cuda.current_stream()):
+            loss = self.step(batch, labels)
+        return graph, batch, labels, loss
 
 
 # --- The template ---------------------------------------------------------------------------------------------------------
@@ -215,7 +265,7 @@ class Template:
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.device)
-        self.generator = Generator(self.device).manual_seed(self.seed)
+        self.generator, self.numbers = Generator(self.device).manual_seed(self.seed), np.random.default_rng(self.seed)
         self.memory_format = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         self.bfloat16 = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
         self.network.to(self.device, memory_format=self.memory_format)
@@ -240,18 +290,21 @@ class Template:
         Raises FloatingPointError when the loss is no longer a number.
         """
         recipe, steps = self.recipe, -(-len(images) // self.recipe.batch_size)
-        optimizer = make_optimizer(self.network, recipe)
+        optimizer = make_optimizer(self.network, recipe, self.device)
         schedule = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: learning_rate_factor(min(step / (steps * recipe.epochs), 1.0), recipe)
         )
         progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
         best = BestWeights(recipe.patience)
+        step, stream = partial(self._step, optimizer), torch.cuda.stream(None)
+        if self.device.type == "cuda":
+            step, stream = RecordedStep(step), torch.cuda.stream(torch.cuda.Stream())  # the default one cannot be recorded
         for epoch in range(1, recipe.epochs + 1):
-            row = {"stage": self.stage, "epoch": epoch, "lr": optimizer.param_groups[0]["lr"]}
+            row = {"stage": self.stage, "epoch": epoch, "lr": float(optimizer.param_groups[0]["lr"])}
             before = self.train_seconds
-            with self.watch:
+            with self.watch, stream:
                 batches = self._batches(images, labels, steps)
-                row["train_loss"] = self._train_epoch(batches, optimizer, schedule, progress)
+                row["train_loss"] = self._train_epoch(batches, step, schedule, progress)
             row["validation_loss"], row["validation_accuracy"] = self.validate(*validation)
             row |= {"train_seconds": self.train_seconds - before, "rss_mb": rss_mb()}
             self.history.append(row)
@@ -271,23 +324,34 @@ class Template:
             together = batches[first : first + AUGMENTED_TOGETHER]
             augmented = self.recipe.augmentation(images.index_select(0, torch.cat(together)), self.generator)
             for index, batch in zip(together, augmented.split([*map(len, together)]), strict=True):
-                yield self.inputs(batch), labels[index]
+                yield self._mixed(self.inputs(batch), labels[index])
+
+    def _mixed(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """With mixup, means of each input and another, and probabilities float32 (n, classes) for labels."""
+        if not self.recipe.mixup:
+            return batch, labels
+        weight = self.numbers.beta(self.recipe.mixup, self.recipe.mixup)
+        targets = F.one_hot(labels, NUM_CLASSES).float()
+        return batch.lerp(batch.flip(0), weight), targets.lerp(targets.flip(0), weight)  # their order is random already
+
+    def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor) -> Tensor:
+        with self.autocast():
+            logits = self.network(batch)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
 
     def _train_epoch(
-        self, batches: Iterable[tuple[Tensor, Tensor]], optimizer: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LambdaLR, progress: Progress,
+        self, batches: Iterable[tuple[Tensor, Tensor]], step: Step, schedule: torch.optim.lr_scheduler.LambdaLR,
+        progress: Progress,
     ) -> float:  # fmt: skip
         self.network.train()
         total, count = torch.zeros((), device=self.device), 0
         for batch, labels in batches:
-            with self.autocast():
-                logits = self.network(batch)
-            loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+            total += step(batch, labels) * len(labels)
             schedule.step()
-            total += loss.detach() * len(labels)
             count += len(labels)
             progress.bar.update()
         mean = (total / count).item()

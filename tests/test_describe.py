@@ -107,16 +107,16 @@ def test_a_stage_ends_with_the_weights_that_it_leaves():
 
 
 @pytest.mark.parametrize(
-    ("smoothing", "says"),
-    [((0.0, 0.1), "The training loss of fine-tuning includes label smoothing."), ((0.0, 0.0), None),
-     ((0.1, 0.1), "The training loss includes label smoothing.")],
+    ("probe", "fine_tuning", "says"),
+    [({}, {"label_smoothing": 0.1}, "The training loss of fine-tuning includes label smoothing."), ({}, {}, None),
+     ({"label_smoothing": 0.1}, {"label_smoothing": 0.1, "mixup": 0.2},
+      "The training loss includes label smoothing. The training loss of fine-tuning includes mixup.")],
 )  # fmt: skip
-def test_a_learning_curve_says_which_loss_is_smoothed(told, smoothing, says):
+def test_a_learning_curve_says_what_the_training_loss_includes(told, probe, fine_tuning, says):
     classifier, result = build("mlp"), synthetic.record("alpha", 0.9, history=3).result
-    recipes = [Recipe(label_smoothing=one) for one in smoothing]
-    classifier.recipes_ = dict(zip(("probe", "fine-tuning"), recipes, strict=True))
+    classifier.recipes_ = {"probe": Recipe(**probe), "fine-tuning": Recipe(**fine_tuning)}
     describe.show_training(classifier, result)
-    assert (says in told[0]) if says else ("smoothing" not in told[0])
+    assert (says in told[0]) if says else ("includes" not in told[0])
     assert told[1] == describe.training_sentence(result)
 
 

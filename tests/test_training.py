@@ -67,7 +67,10 @@ def weights(network: nn.Module) -> Tensor:
 
 # --- Repeatable -----------------------------------------------------------------------------------------------------------
 
-RECIPE = {"epochs": 2, "batch_size": 64, "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1}}
+RECIPE = {
+    "epochs": 2, "batch_size": 64, "mixup": 0.2,
+    "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -253,6 +256,21 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate(train
         template(optimizer="sgd", lr=1e38).train(*train, validation)
 
 
+def test_mixup_takes_weighted_means_of_two_images_and_of_their_labels(train):
+    batch, labels = (train[0] / 255).unsqueeze(1), train[1]
+    mixed, targets = template(mixup=1.0)._mixed(batch, labels)
+    one_hot = F.one_hot(labels, 10).float()
+    weight = ((mixed - batch) * (batch.flip(0) - batch)).sum() / (batch.flip(0) - batch).square().sum()
+    assert 0.001 < weight < 0.999
+    torch.testing.assert_close(mixed, batch + weight * (batch.flip(0) - batch))
+    torch.testing.assert_close(targets, one_hot + weight * (one_hot.flip(0) - one_hot))
+
+
+def test_without_mixup_batches_are_left_alone(train):
+    batch = (train[0] / 255).unsqueeze(1)
+    assert template()._mixed(batch, train[1]) == (batch, train[1])
+
+
 # --- Precision and views --------------------------------------------------------------------------------------------------
 
 
@@ -335,7 +353,7 @@ def test_a_network_may_have_parameter_groups_of_its_own():
         def parameter_groups(self, recipe: Recipe) -> list[dict[str, object]]:
             return [{"params": [self.layer.bias], "lr": recipe.lr / 2}]
 
-    optimizer = training.make_optimizer(Own(), Recipe(lr=0.1))
+    optimizer = training.make_optimizer(Own(), Recipe(lr=0.1), torch.device("cpu"))
     assert [group["lr"] for group in optimizer.param_groups] == [0.05]
 
 
@@ -345,7 +363,7 @@ def test_a_network_may_have_parameter_groups_of_its_own():
      ({"optimizer": "adam"}, torch.optim.Adam), ({"optimizer": "adamw"}, torch.optim.AdamW)],
 )  # fmt: skip
 def test_every_optimiser_lowers_the_loss(train, validation, recipe, kind):
-    optimizer = training.make_optimizer(Linear(), Recipe(**recipe))
+    optimizer = training.make_optimizer(Linear(), Recipe(**recipe), torch.device("cpu"))
     assert type(optimizer) is kind
     if kind is torch.optim.SGD:
         assert optimizer.defaults["momentum"] == (momentum := recipe.get("momentum", 0.9))

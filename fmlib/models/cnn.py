@@ -36,17 +36,26 @@ class DiracConv(nn.Conv2d):
             nn.init.dirac_(self.weight.data[: min(channels_in, channels_out)])
 
 
+class Residual(nn.Sequential):
+    """Layers whose output is added to their input."""
+
+    def forward(self, batch: Tensor) -> Tensor:
+        return batch + super().forward(batch)
+
+
 class CNN(NetworkSpec):
     """Our CNN: a fixed whitening stem, blocks of [conv, max pool, BN, act, conv, BN, act], global max pool, a linear layer.
 
-    After Jordan's airbench network for CIFAR-10 (https://arxiv.org/abs/2404.00498), for one grey channel and 28 pixels. The
-    scales of the batch normalisations are fixed at 1, and the logits are scaled down by ``logit_scale``.
+    After Jordan's airbench networks for CIFAR-10 (https://arxiv.org/abs/2404.00498), for one grey channel and 28 pixels. The
+    scales of the batch normalisations are fixed at 1, and the logits are scaled down by ``logit_scale``. ``residual``: blocks
+    of [conv, max pool, BN, act, (conv, BN, act, conv, BN), act], what stands in brackets being added to what comes in.
     """
 
     widths: tuple[PositiveInt, ...] = (32, 64, 128)
     activation: Literal["gelu", "relu", "silu"] = "gelu"
     whitening: bool = True
     dirac: bool = True
+    residual: bool = False
     logit_scale: float = Field(default=1 / 9, gt=0)
     batch_norm_momentum: float = Field(default=0.4, gt=0, le=1)
 
@@ -61,7 +70,10 @@ class CNN(NetworkSpec):
         width = stem.out_channels
         for channels in self.widths:
             layers += [DiracConv(width, channels, self.dirac), nn.MaxPool2d(2), self._norm(channels), act()]
-            layers += [DiracConv(channels, channels, self.dirac), self._norm(channels), act()]
+            inner = [DiracConv(channels, channels, self.dirac), self._norm(channels)]
+            if self.residual:
+                inner = [Residual(*inner, act(), DiracConv(channels, channels, self.dirac), self._norm(channels))]
+            layers += [*inner, act()]
             width = channels
         return nn.Sequential(*layers, nn.AdaptiveMaxPool2d(1), nn.Flatten(), ScaledLinear(width, self.logit_scale))
 
