@@ -24,7 +24,7 @@ from fmlib.measure import measure
 from fmlib.models import registry
 from fmlib.models.base import Predictor
 from fmlib.models.classical import PairwiseSVC, hog
-from fmlib.models.cnn import DiracConv, MaxPool, whitening_filters
+from fmlib.models.cnn import CNN, DiracConv, MaxPool, Residual, whitening_filters
 from fmlib.models.neural import Dropout, NetworkSpec, TorchClassifier
 from fmlib.models.registry import REGISTRY, ParameterError, build, classical, explain
 from fmlib.training import Stopwatch
@@ -489,6 +489,16 @@ def test_the_stem_is_not_trained(small):
     stem = layers(classifier, nn.Conv2d)[0]
     examples = (torch.from_numpy(small.train_images).unsqueeze(1).float() - classifier.mean_) / classifier.std_
     assert torch.allclose(stem.weight.cpu(), whitening_filters(examples, 2), atol=1e-5)
+
+
+def test_residual_blocks_have_a_third_convolution_and_add_the_last_two_to_what_comes_in():
+    network = CNN(widths=(4, 4), residual=True).build(torch.rand(8, 1, 28, 28)).eval()
+    residuals = [layer for layer in network.modules() if isinstance(layer, Residual)]
+    assert [sum(isinstance(layer, DiracConv) for layer in one.modules()) for one in (network, *residuals)] == [6, 2, 2]
+    batch = torch.randn(3, 4, 5, 5)
+    for convolution in residuals[0][::3]:
+        nn.init.zeros_(convolution.weight)
+    assert torch.equal(residuals[0](batch), batch)
 
 
 def test_a_new_dirac_convolution_passes_its_input_on():

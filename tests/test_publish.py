@@ -15,7 +15,8 @@ from fmlib.report import publish as module
 from fmlib.report.publish import NotPublishable, publish, refresh_readme, results_table
 
 CPU = load_profile("cpu")
-README = "# Title\n\n<!-- picture -->\n<!-- /picture -->\n\n<!-- results -->\nold\n<!-- /results -->\n\nThe end.\n"
+README = "# Title\n\n<!-- picture -->\n<!-- /picture -->\n\n<!-- results -->\nold\n<!-- /results -->\n\n"
+README += "<!-- gpu results -->\n<!-- /gpu results -->\n\nThe end.\n"
 
 
 @pytest.fixture
@@ -64,7 +65,7 @@ def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
 def test_the_readme_says_what_was_measured_elsewhere(tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(README)
-    refresh_readme(readme, [*synthetic.clear_winner(), synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)])
+    refresh_readme(readme, [*synthetic.clear_winner(), synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)], "results")
     assert "on Test CPU, 2 cores. Times and memory are compared only among the 3 models" in readme.read_text()
     assert "left out: Delta (Test GPU" in readme.read_text()
 
@@ -77,10 +78,20 @@ def test_publishing_again_replaces_what_was_there(finished):
     assert not (docs / "results" / "alpha" / "left-over").exists() and finished["readme"].read_text() == first
 
 
-def test_the_gpu_profile_has_a_folder_of_its_own_and_leaves_the_readme(finished):
+def test_the_gpu_profile_has_a_folder_and_a_table_of_its_own(finished):
     (finished["build_dir"] / "cpu").rename(finished["build_dir"] / "gpu")
     assert publish(load_profile("gpu"), **finished) == finished["docs"] / "gpu"
-    assert finished["readme"].read_text() == README
+    before, after = (text.split("<!-- gpu results -->\n") for text in (README, finished["readme"].read_text()))
+    assert after[0] == before[0], "the other table and the picture are the cpu profile's"
+    assert after[1].startswith("| model |") and after[1].endswith(before[1])
+
+
+def test_the_readme_says_whose_memory_is_meant_where_some_is_a_gpus(tmp_path):
+    readme = tmp_path / "README.md"
+    for vram, says in ((None, False), (512.0, True)):
+        readme.write_text(README)
+        refresh_readme(readme, [synthetic.record("alpha", 0.9, peak_vram_mb=vram)], "gpu results")
+        assert ("Memory, of processor and GPU together, is what training needs." in readme.read_text()) is says
 
 
 def test_the_sample_is_not_published(finished):
@@ -134,5 +145,5 @@ def test_a_readme_without_markers_is_left_alone(tmp_path: Path):
     readme = tmp_path / "README.md"
     readme.write_text("# no markers")
     with pytest.raises(NotPublishable, match="markers"):
-        refresh_readme(readme, synthetic.clear_winner())
+        refresh_readme(readme, synthetic.clear_winner(), "results")
     assert readme.read_text() == "# no markers"

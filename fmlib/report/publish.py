@@ -1,4 +1,4 @@
-"""Put a finished report into ``docs/`` and refresh the README's table and picture."""
+"""Put a finished report into ``docs/`` and refresh the README's tables and picture."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from fmlib import results
-from fmlib.compare.table import by_machine, overview, representatives
+from fmlib.compare.table import by_machine, kind_of_memory, overview, representatives
 from fmlib.data import PROJECT_ROOT
 from fmlib.profiles import Profile
 from fmlib.report.build import is_current
@@ -38,7 +38,10 @@ def publish(profile: Profile, build_dir: Path = BUILD_DIR, docs: Path = DOCS, re
     shutil.copytree(folder / "results", target / "results")
     if profile.name == "cpu":
         _picture(folder / "report.html", docs / "report.png")
-        refresh_readme(readme, records)
+        refresh_readme(readme, records, "results")
+        _refresh(readme, "picture", "[![The report's first page](docs/report.png)](docs/index.html)")
+    elif profile.name == "gpu":
+        refresh_readme(readme, records, "gpu results")
     return target
 
 
@@ -61,15 +64,14 @@ def _publishable(profile: Profile, build_dir: Path) -> list[results.Record]:
     return records
 
 
-def refresh_readme(readme: Path, records: list[results.Record]) -> None:
-    """Write the results table and the picture's link between the README's markers."""
+def refresh_readme(readme: Path, records: list[results.Record], marker: str) -> None:
+    """Write the table of these results between the README's markers of that name."""
     local, left_out = by_machine(overview(representatives(records)))
     count, machine = f"{records[0].result.test_size:,}", local["machine"].iloc[0]
-    caption = f"Accuracy on {count} test images with its 95 % interval, on {machine}. {left_out}".rstrip()
-    table = f"{_markdown(results_table(records))}\n\n{caption}"
-    text = _between(readme.read_text(encoding="utf-8"), "results", table)
-    text = _between(text, "picture", "[![The report's first page](docs/report.png)](docs/index.html)")
-    readme.write_text(text, encoding="utf-8")
+    caption = f"Accuracy on {count} test images with its 95 % interval, on {machine}."
+    memory = f"Memory{kind} is what training needs." if (kind := kind_of_memory(local)) else ""
+    caption = " ".join(filter(None, (caption, memory, left_out)))
+    _refresh(readme, marker, f"{_markdown(results_table(records))}\n\n{caption}")
 
 
 def results_table(records: list[results.Record]) -> pd.DataFrame:
@@ -90,11 +92,12 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [list(table.columns), rule, *table.to_numpy().tolist()])
 
 
-def _between(text: str, marker: str, content: str) -> str:
+def _refresh(readme: Path, marker: str, content: str) -> None:
+    text = readme.read_text(encoding="utf-8")
     pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
     if not pattern.search(text):
         raise NotPublishable(f"the README has no markers <!-- {marker} --> ... <!-- /{marker} -->")
-    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+    readme.write_text(pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text), encoding="utf-8")
 
 
 def _picture(page: Path, target: Path) -> None:
