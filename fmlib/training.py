@@ -296,13 +296,13 @@ class Template:
         )
         progress = Progress(steps * recipe.epochs, recipe.epochs, self.stage)
         best = BestWeights(recipe.patience)
-        step, stream = partial(self._step, optimizer), torch.cuda.stream(None)
+        step, stream = partial(self._step, optimizer), None
         if self.device.type == "cuda":
-            step, stream = RecordedStep(step), torch.cuda.stream(torch.cuda.Stream())  # the default one cannot be recorded
+            step, stream = RecordedStep(step), torch.cuda.Stream(self.device)  # the default one cannot be recorded
         for epoch in range(1, recipe.epochs + 1):
             row = {"stage": self.stage, "epoch": epoch, "lr": float(optimizer.param_groups[0]["lr"])}
             before = self.train_seconds
-            with self.watch, stream:
+            with self.watch, torch.cuda.stream(stream):
                 batches = self._batches(images, labels, steps)
                 row["train_loss"] = self._train_epoch(batches, step, schedule, progress)
             row["validation_loss"], row["validation_accuracy"] = self.validate(*validation)
