@@ -18,14 +18,14 @@ TINY = {"recipe": {"epochs": 2, "batch_size": 100}}
 
 
 class Spy(nn.Module):
-    """Notes what batches it sees."""
+    """Notes what batches it sees, and whether it is being trained on them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers, self.shapes = nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), []
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        self.shapes.append(tuple(batch.shape))
+        self.shapes.append((self.training, *batch.shape))
         return self.layers(batch)
 
 
@@ -43,11 +43,12 @@ def profile(monkeypatch: pytest.MonkeyPatch) -> Profile:
     return profile
 
 
-def test_the_studys_epoch_trains_on_every_image_once_by_itself_augmented():
+def test_the_studys_epoch_trains_on_every_image_once_and_validates_on_others():
     network = Spy()
     before = network.layers[1].weight.detach().clone()
-    assert bench.study_epoch(network, "sample", 250, 100, torch.device("cpu")) > 0
-    assert network.shapes == [(100, 1, 28, 28), (100, 1, 28, 28), (50, 1, 28, 28)]
+    assert min(bench.study_epoch(network, "sample", 250, 120, 100, torch.device("cpu"))) > 0
+    batches = [(True, 100), (True, 100), (True, 50), (False, 100), (False, 20)]
+    assert network.shapes == [(training, count, 1, 28, 28) for training, count in batches]
     assert not torch.equal(before, network.layers[1].weight)
 
 
@@ -62,18 +63,19 @@ def test_the_studys_network_of_torchs_own_layers_computes_the_same(sample, model
 def test_both_loops_are_timed_on_the_studys_networks_and_the_ratio_is_told(sample, monkeypatch):
     timed, lines = [], []
 
-    def note(network, dataset, count, batch_size, device):
+    def note(network, dataset, count, held_out, batch_size, device):
         assert {type(layer).__module__.split(".")[0] for layer in network} == {"torch"}
-        timed.append((sum(p.numel() for p in network.parameters()), count, batch_size))
-        return 30.0
+        timed.append((sum(p.numel() for p in network.parameters()), count, held_out, batch_size))
+        return 30.0, 10.0
 
     monkeypatch.setattr(bench, "study_epoch", note)
     seconds = bench.compare_loops(sample, lines.append)
     assert seconds == {"mlp": 30.0, "cnn": 30.0}
-    assert timed == [(244_522, 1_800, 128)] * 3 + [(61_330, 1_800, 128)] * 3
+    assert timed == [(244_522, 1_800, 200, 128)] * 3 + [(61_330, 1_800, 200, 128)] * 3
     for line in lines:
-        assert "1,800 images" in line and numbers(line, "loop") == [30]
-        assert numbers(line, "ratio")[0] == pytest.approx(30 / numbers(line, "ours")[0], rel=0.5)
+        assert "1,800 images" in line and numbers(line, "loop") == [30] and numbers(line, "on 200 more:") == [40]
+        ours, ratios = numbers(line, "ours"), numbers(line, "ratio")
+        assert ratios == pytest.approx([30 / ours[0], 40 / ours[1]], rel=0.5) and ours[1] >= ours[0]
 
 
 @pytest.mark.parametrize(("accuracy", "found"), [(0.1, "reaches the study's accuracy, 0.1,"), (1.0, "does not reach")])
@@ -112,7 +114,7 @@ def test_a_fit_in_a_process_of_its_own_needs_the_memory_that_its_images_need(sam
 
 def test_the_benchmark_tells_loops_training_and_the_growth_of_every_model_but_the_transfer_models(sample, monkeypatch):
     grown = {}
-    monkeypatch.setattr(bench, "load_data", lambda name: replace(sample, dataset="sample"))
+    monkeypatch.setattr(bench, "load_data", lambda name, fraction=0.1: replace(sample, dataset="sample"))
     monkeypatch.setattr(bench, "compare_loops", lambda data, say: {"mlp": 1.0})
     monkeypatch.setattr(bench, "compare_training", lambda data, seconds, say: say(f"training {seconds}"))
     monkeypatch.setattr(bench, "growth", lambda data, models, say: grown.update(dict.fromkeys(models, len(data.train_labels))))
