@@ -151,6 +151,8 @@ def show_training(classifier: TorchClassifier, result: Result) -> None:
         if having:
             of_stage = "" if len(having) == len(classifier.recipes_) else f" of {listed(having)}"
             notes.append(f" The training loss{of_stage} includes {name}.")
+    if any(recipe.shift_averaging for recipe in classifier.recipes_.values()):
+        notes.append(" Validation looks at the images as they are, a prediction also at the same images moved.")
     show_figure(
         plots.learning_curves(result.history),
         f"{result.display_name}: loss and validation accuracy by epoch.{''.join(notes)}", "learning-curves",

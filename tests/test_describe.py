@@ -110,9 +110,10 @@ def test_a_stage_ends_with_the_weights_that_it_leaves():
     ("probe", "fine_tuning", "says"),
     [({}, {"label_smoothing": 0.1}, "The training loss of fine-tuning includes label smoothing."), ({}, {}, None),
      ({"label_smoothing": 0.1}, {"label_smoothing": 0.1, "mixup": 0.2},
-      "The training loss includes label smoothing. The training loss of fine-tuning includes mixup.")],
+      "The training loss includes label smoothing. The training loss of fine-tuning includes mixup."),
+     ({}, {"shift_averaging": 1}, "by epoch. Validation looks at the images as they are, a prediction also at")],
 )  # fmt: skip
-def test_a_learning_curve_says_what_the_training_loss_includes(told, probe, fine_tuning, says):
+def test_a_learning_curve_says_what_its_numbers_include(told, probe, fine_tuning, says):
     classifier, result = build("mlp"), synthetic.record("alpha", 0.9, history=3).result
     classifier.recipes_ = {"probe": Recipe(**probe), "fine-tuning": Recipe(**fine_tuning)}
     describe.show_training(classifier, result)

@@ -303,6 +303,12 @@ def test_shift_averaging_predicts_the_mean_over_an_image_and_itself_moved_up_and
     assert not torch.allclose(wanted, template().test(images), atol=1e-3)
 
 
+def test_validation_after_an_epoch_looks_at_images_that_are_not_moved(validation):
+    moved, still = template(shift_averaging=2, flip_averaging=True), template(flip_averaging=True)
+    assert moved.validate(*validation) == still.validate(*validation)
+    assert not torch.allclose(moved.test(validation[0]), still.test(validation[0]), atol=1e-3)
+
+
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_layout_does_not_change_predictions(validation, channels_last):
     torch.manual_seed(0)
