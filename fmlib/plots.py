@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import wraps
+from textwrap import fill
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -367,8 +368,8 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
     wide = min(len(costs), 2)
     figure, axes = _axes((5.2 - wide) * -(-len(costs) // wide), -(-len(costs) // wide), wide)
     key = f"Blue: on the Pareto front. Orange: another model is as good for less. Ours: {table['machine'].iloc[0]}."
-    key += "" if study is None else f"\nGrey: the original study, on {study_machine}."
-    figure.suptitle(key, x=0.01, ha="left", fontsize=7.5)
+    lines = [key] if study is None else [key, f"Grey: the original study, on {study_machine}."]
+    figure.suptitle("\n".join(fill(line, 125) for line in lines), x=0.01, ha="left", fontsize=7.5)
     for ax in axes[len(costs):]:
         ax.set_axis_off()
     names = [_cost_panel(ax, table, fronts[cost], study) for ax, cost in zip(axes, costs, strict=False)]

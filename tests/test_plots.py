@@ -143,6 +143,14 @@ def test_labels_of_a_scatter_cover_neither_each_other_nor_points(crowded, study)
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in boxes)
 
 
+@pytest.mark.parametrize("name", ["Test CPU", "An Accelerator 80GB HBM3 (Processor with AVX512 and bfloat16 (AMX), 16 cores)"])
+def test_the_title_of_the_tradeoffs_fits_the_figure_whatever_the_machine_is_called(name):
+    overview = table.overview(WINNER).assign(machine=name)
+    figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, ["train_seconds"]), audit.STUDY, "a GPU")
+    figure.draw_without_rendering()
+    assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
+
+
 def test_scatter_has_a_log_axis_only_where_the_span_asks_for_it():
     overview = table.overview(WINNER)
     figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, ["train_seconds", "memory_mb"]))
