@@ -94,10 +94,9 @@ def compare_loops(data: ImageData, say: Callable[[str], None] = print) -> dict[s
             ours.append((classifier.train_seconds_, _validation_seconds(classifier, data)))
             network = torchs_own(cast(nn.Sequential, classifier.network_))
             theirs.append(study_epoch(network, data.dataset, count, held_out, classifier.recipe.batch_size, device))
-        (their, our), (their_whole, our_whole) = (
-            [min(sum(times[:parts]) for times in loop) for loop in (theirs, ours)] for parts in (1, 2)
-        )
-        seconds[name] = their
+        their, their_whole = np.cumsum(theirs, axis=1).min(axis=0)
+        our, our_whole = np.cumsum(ours, axis=1).min(axis=0)
+        seconds[name] = float(their)
         say(f"{model} of the study, an epoch of {count:,} images: its loop {their:.2f} s, ours {our:.2f} s, "
             f"ratio {their / our:.1f}; with validation on {held_out:,} more: {their_whole:.2f} s, ours {our_whole:.2f} s, "
             f"ratio {their_whole / our_whole:.1f}")

@@ -54,8 +54,13 @@ def test_a_recorded_step_trains_as_one_that_is_not_recorded(small, monkeypatch, 
 
 def test_a_step_is_recorded_once_for_each_size_of_batch(small, monkeypatch):
     kept = []
-    monkeypatch.setattr(training, "RecordedStep", type("Kept", (training.RecordedStep,), {
-        "__init__": lambda self, step: kept.append(self) or super(type(self), self).__init__(step)}))  # fmt: skip
+
+    class Kept(training.RecordedStep):
+        def __init__(self, step: training.Step) -> None:
+            super().__init__(step)
+            kept.append(self)
+
+    monkeypatch.setattr(training, "RecordedStep", Kept)
     trained(small, {"batch_size": 47})  # 300 images: six batches of 43, one of 42
     assert sorted(shape[0] for shape in kept[0].graphs) == [42, 43]
 
@@ -73,7 +78,7 @@ def test_dropout_is_drawn_anew_at_every_replay(small):
 def test_a_network_says_the_same_on_a_gpu_and_on_a_processor(small, model):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
-        classifier = build(model, NETWORKS[model], seed=9).fit(*small.train, (small.validation_images, small.validation_labels))
+        classifier = build(model, NETWORKS[model], seed=9).fit(*small.train, small.validation)
     assert np.isfinite([row["train_loss"] for row in classifier.history_]).all()
     there = classifier.predict_proba(small.test_images)
     elsewhere = copy.copy(classifier.template_)
@@ -85,7 +90,7 @@ def test_a_network_says_the_same_on_a_gpu_and_on_a_processor(small, model):
 
 
 def test_a_fit_is_the_same_with_the_same_seed(small):
-    first, second = (build("cnn", NETWORKS["cnn"], seed=9).fit(*small.train, (small.validation_images, small.validation_labels))
+    first, second = (build("cnn", NETWORKS["cnn"], seed=9).fit(*small.train, small.validation)
                      for _ in range(2))  # fmt: skip
     np.testing.assert_allclose(first.predict_proba(small.test_images), second.predict_proba(small.test_images), atol=1e-3)
 
