@@ -146,7 +146,7 @@ def show_training(classifier: TorchClassifier, result: Result) -> None:
     from IPython.display import Markdown, display
 
     notes = []
-    for name in ("label smoothing", "mixup"):
+    for name in ("label smoothing", "mixup", "cutmix"):
         having = [stage for stage, recipe in classifier.recipes_.items() if getattr(recipe, name.replace(" ", "_"))]
         if having:
             of_stage = "" if len(having) == len(classifier.recipes_) else f" of {listed(having)}"

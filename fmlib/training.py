@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from torch import Generator, Tensor, nn
+from torchvision.transforms import v2
 from tqdm import tqdm
 
 from fmlib.data import NUM_CLASSES
@@ -38,12 +39,14 @@ class Recipe(BaseModel):
     ``schedule``: the learning rate over the whole run, after ``warmup_fraction`` of it spent rising from a fifth of ``lr``:
     "constant", or falling to zero in a "linear" or "cosine" line. ``patience``: stop after so many epochs without a lower
     validation loss, and restore the best weights; None trains all epochs and keeps the last. ``flip_averaging``: predict the
-    mean over an image and its mirror image; ``shift_averaging``: over the image and itself moved up and down by so many
-    pixels. ``mixup``: train on the weighted mean of two images, their labels weighted alike, the weight being drawn from
-    Beta(mixup, mixup) for each batch (Zhang et al. 2017, https://arxiv.org/abs/1710.09412). ``precision``: "bfloat16" runs
-    convolutions and matrix products in it where the processor has it, "float32" nowhere; training on CUDA follows the same
-    rule. ``scaling``: pixels to mean 0 and standard deviation 1 ("standard"), their square roots to the same ("roots", a gamma
-    correction that spreads the dark shades), or pixels to [0, 1] ("unit").
+    mean over an image and its mirror image; ``shift_averaging``: over the image and itself moved up and down by so many pixels.
+    ``mixup``: train on the weighted mean of two images, their labels weighted alike, the weight being drawn from Beta(mixup,
+    mixup) for each batch (Zhang et al. 2017, https://arxiv.org/abs/1710.09412). ``cutmix``: with this probability a batch's
+    images get instead a rectangle out of another image, their labels weighted by area (Yun et al. 2019,
+    https://arxiv.org/abs/1905.04899). ``precision``: "bfloat16" runs convolutions and matrix products in it where the processor
+    has it, "float32" nowhere; training on CUDA follows the same rule. ``scaling``: pixels to mean 0 and standard deviation 1
+    ("standard"), their square roots to the same ("roots", a gamma correction that spreads the dark shades), or pixels to [0, 1]
+    ("unit").
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -59,6 +62,7 @@ class Recipe(BaseModel):
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     patience: PositiveInt | None = None
     mixup: NonNegativeFloat = 0.0
+    cutmix: float = Field(default=0.0, ge=0, le=1)
     flip_averaging: bool = False
     shift_averaging: NonNegativeInt = 0
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -265,7 +269,7 @@ class Template:
 
     def __post_init__(self) -> None:
         self.watch = Stopwatch(self.device)
-        self.generator, self.numbers = Generator(self.device).manual_seed(self.seed), np.random.default_rng(self.seed)
+        self.generator = Generator(self.device).manual_seed(self.seed)
         self.memory_format = torch.channels_last if self.recipe.channels_last else torch.contiguous_format
         self.bfloat16 = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
         self.network.to(self.device, memory_format=self.memory_format)
@@ -327,12 +331,17 @@ class Template:
                 yield self._mixed(self.inputs(batch), labels[index])
 
     def _mixed(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """With mixup, means of each input and another, and probabilities float32 (n, classes) for labels."""
-        if not self.recipe.mixup:
+        """With cutmix or mixup, inputs that are each made of two, and probabilities float32 (n, classes) for labels."""
+        cutmix, mixup = self.recipe.cutmix, self.recipe.mixup
+        if not (cutmix or mixup):
             return batch, labels
-        weight = self.numbers.beta(self.recipe.mixup, self.recipe.mixup)
-        targets = F.one_hot(labels, NUM_CLASSES).float()
-        return batch.lerp(batch.flip(0), weight), targets.lerp(targets.flip(0), weight)  # their order is random already
+        if torch.rand(()) < cutmix:
+            batch, targets = v2.CutMix(num_classes=NUM_CLASSES)(batch, labels)
+        elif mixup:
+            batch, targets = v2.MixUp(alpha=mixup, num_classes=NUM_CLASSES)(batch, labels)
+        else:
+            targets = F.one_hot(labels, NUM_CLASSES).float()
+        return batch.contiguous(memory_format=self.memory_format), targets
 
     def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, labels: Tensor) -> Tensor:
         with self.autocast():

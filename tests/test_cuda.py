@@ -41,7 +41,8 @@ def trained(small, recipe: dict[str, object]) -> Template:
 
 
 @pytest.mark.parametrize("recipe", [{"optimizer": "sgd"}, {"optimizer": "sgd", "momentum": 0.0}, {"optimizer": "adam"},
-                                    {"optimizer": "adamw", "precision": "bfloat16"}])  # fmt: skip
+                                    {"optimizer": "adamw", "precision": "bfloat16"},
+                                    {"optimizer": "sgd", "mixup": 0.2, "cutmix": 0.5}])  # fmt: skip
 def test_a_recorded_step_trains_as_one_that_is_not_recorded(small, monkeypatch, recipe):
     recorded = trained(small, recipe).history
     monkeypatch.setattr(training, "RecordedStep", lambda step: step)

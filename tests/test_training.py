@@ -68,7 +68,7 @@ def weights(network: nn.Module) -> Tensor:
 # --- Repeatable -----------------------------------------------------------------------------------------------------------
 
 RECIPE = {
-    "epochs": 2, "batch_size": 64, "mixup": 0.2,
+    "epochs": 2, "batch_size": 64, "mixup": 0.2, "cutmix": 0.5,
     "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1},
 }  # fmt: skip
 
@@ -258,15 +258,43 @@ def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate(train
 
 def test_mixup_takes_weighted_means_of_two_images_and_of_their_labels(train):
     batch, labels = (train[0] / 255).unsqueeze(1), train[1]
+    torch.manual_seed(0)
     mixed, targets = template(mixup=1.0)._mixed(batch, labels)
-    one_hot = F.one_hot(labels, 10).float()
-    weight = ((mixed - batch) * (batch.flip(0) - batch)).sum() / (batch.flip(0) - batch).square().sum()
+    others, one_hot = batch.roll(1, 0), F.one_hot(labels, 10).float()
+    weight = ((mixed - batch) * (others - batch)).sum() / (others - batch).square().sum()
     assert 0.001 < weight < 0.999
-    torch.testing.assert_close(mixed, batch + weight * (batch.flip(0) - batch))
-    torch.testing.assert_close(targets, one_hot + weight * (one_hot.flip(0) - one_hot))
+    torch.testing.assert_close(mixed, batch + weight * (others - batch))
+    torch.testing.assert_close(targets, one_hot + weight * (one_hot.roll(1, 0) - one_hot))
 
 
-def test_without_mixup_batches_are_left_alone(train):
+def test_cutmix_takes_a_rectangle_out_of_another_image_and_its_area_of_the_other_label(train):
+    labels = train[1]
+    own = torch.arange(len(labels)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).float()  # pixels that tell whose they are
+    one, one_hot, areas = template(cutmix=1.0), F.one_hot(labels, 10).float(), []
+    torch.manual_seed(0)
+    for _ in range(20):
+        mixed, targets = one._mixed(own, labels)
+        foreign = mixed != own
+        torch.testing.assert_close(mixed, torch.where(foreign, own.roll(1, 0), own))
+        assert (foreign == foreign[0]).all()
+        rows, columns = foreign[0, 0].any(1), foreign[0, 0].any(0)
+        assert foreign[0].sum() == rows.sum() * columns.sum()
+        areas.append(foreign[0].float().mean())
+        torch.testing.assert_close(targets, one_hot + areas[-1] * (one_hot.roll(1, 0) - one_hot))
+    assert min(areas) < 0.2 < 0.5 < max(areas)
+
+
+def test_cutmix_leaves_its_share_of_batches_to_mixup(train):
+    batch, labels = (train[0] / 255).unsqueeze(1), train[1]
+    alone, both = template(cutmix=0.5), template(cutmix=0.5, mixup=1.0)
+    torch.manual_seed(0)
+    untouched = [torch.equal(alone._mixed(batch, labels)[0], batch) for _ in range(100)]
+    assert 30 < sum(untouched) < 70
+    assert {alone._mixed(batch, labels)[1].dtype for _ in range(20)} == {torch.float32}  # one kind of labels, mixed or not
+    assert not any(torch.equal(both._mixed(batch, labels)[1], F.one_hot(labels, 10).float()) for _ in range(20))
+
+
+def test_without_either_batches_are_left_alone(train):
     batch = (train[0] / 255).unsqueeze(1)
     assert template()._mixed(batch, train[1]) == (batch, train[1])
 
