@@ -28,7 +28,7 @@ $(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	echo "$(CURDIR)" >"$(INSTALLED)"
 
 report: setup ## run what is stale and write build/<profile>/report.html and report.pdf
-	"$(BIN)/python" -m fmlib report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")
+	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")
 
 test: setup ## run ruff and all tests
 	"$(BIN)/ruff" check .
@@ -45,13 +45,13 @@ speedrun: setup ## train the CNN against the clock with five seeds and print the
 	"$(BIN)/python" -u -m benchmarks.speedrun
 
 search: setup ## try the hyperparameters that the tables in docs/studies lack, on validation images
-	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
+	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
 
 ablation: setup ## measure the ingredients of the networks' recipes that docs/studies lacks
-	"$(BIN)/python" -m fmlib study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))
+	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))
 
 publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
-	"$(BIN)/python" -m fmlib publish $(if $(PROFILE),--profile "$(PROFILE)")
+	"$(BIN)/python" -m fmreport publish $(if $(PROFILE),--profile "$(PROFILE)")
 
 clean: ## remove what was made from the sources; the data and .venv stay
 	rm -rf build .pytest_cache .ruff_cache .hypothesis

@@ -28,10 +28,10 @@ validation_fraction: float = 0.1  # share of the training images held out for ch
 from IPython.display import Markdown, display
 from torch import Generator, from_numpy
 
-from fmlib import plots
 from fmlib.data import load_data
-from fmlib.report import show_figure
 from fmlib.transforms import Augmentation
+from fmreport import plots
+from fmreport.show import show_figure
 
 # %% tags=["key-code"]
 data = load_data(dataset, validation_fraction)

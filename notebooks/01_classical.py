@@ -33,11 +33,13 @@ job_sha256: str = ""  # identifies the inputs of an automatic run; empty when ru
 # %% tags=["remove-input"]
 from IPython.display import Markdown, display
 
-from fmlib import describe, results, studies
+from fmlib import results
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_table
+from fmreport import sections as describe
+from fmreport import studies
+from fmreport.show import show_table
 
 # %% [markdown] tags=["model-decision_tree"]
 # A decision tree asks one pixel at a time whether it is brighter than a threshold, and goes left or right. It is grown

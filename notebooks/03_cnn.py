@@ -33,11 +33,13 @@ results_dir: str = "../build/notebook/results"  # where the result is saved
 job_sha256: str = ""  # identifies the inputs of an automatic run; empty when run by hand
 
 # %% tags=["remove-input"]
-from fmlib import describe, results, studies
+from fmlib import results
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_table
+from fmreport import sections as describe
+from fmreport import studies
+from fmreport.show import show_table
 
 # %% [markdown] tags=["model-cnn"]
 # The network follows Jordan's for CIFAR-10, which was bred for speed,[^airbench] cut down to one grey channel, 28 pixels and

@@ -50,11 +50,13 @@ job_sha256: str = ""  # identifies the inputs of an automatic run; empty when ru
 # %% tags=["remove-input"]
 from IPython.display import Markdown, display
 
-from fmlib import describe, results, studies
+from fmlib import results
 from fmlib.data import load_data
 from fmlib.measure import measure
 from fmlib.models.registry import build
-from fmlib.report import show_figure, show_table
+from fmreport import sections as describe
+from fmreport import studies
+from fmreport.show import show_figure, show_table
 
 # %% [markdown] tags=["model-vgg16"]
 # VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed by a maximum

@@ -31,12 +31,12 @@ near_best_points: float = 1.0  # how many points of accuracy below the best stil
 import pandas as pd
 from IPython.display import Markdown, display
 
-from fmlib import plots
-from fmlib.compare import audit, calibration, errors, significance, table, verdict
 from fmlib.data import load_data
 from fmlib.measure import CALIBRATION_BINS
-from fmlib.report import show_figure, show_table
 from fmlib.results import load_all
+from fmreport import plots
+from fmreport.compare import audit, calibration, errors, significance, table, verdict
+from fmreport.show import show_figure, show_table
 
 # %% tags=["remove-input"]
 folder = results_dir or f"../build/{profile}/results"

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-REPORT = ("-m", "fmlib", "report", "--profile", "smoke")
+REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
 NO_REPORT = ("-c", "from fmlib import profiles, runner; runner.run_profile(profiles.load_profile('smoke'))")
 
 

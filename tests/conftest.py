@@ -51,7 +51,7 @@ def few(sample: ImageData) -> ImageData:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The smoke profile, run once in a copy of the project in a path with a space: its build folder, and what was said."""
     clone = tmp_path_factory.mktemp("a clone")
-    for name in ("fmlib", "notebooks", "params", "docs/studies"):
+    for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
         if (PROJECT_ROOT / name).is_dir():
             shutil.copytree(PROJECT_ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
     said = run(clone, *REPORT)

@@ -61,7 +61,7 @@ OPTIONS = [
 @pytest.mark.parametrize(("variables", "option"), OPTIONS)
 def test_report_passes_the_profile_and_the_paper_on(spaced, variables, option):
     recipe = make("-n", "report", *(f"{name}={value}" for name, value in variables.items()), folder=spaced)
-    assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmlib report{option}'
+    assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmreport report{option}'
 
 
 def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
@@ -119,14 +119,14 @@ def test_a_half_made_environment_is_made_again(spaced):
 @pytest.mark.parametrize(("target", "kind"), [("search", "search"), ("ablation", "ablation")])
 def test_studies_are_run_by_the_names_of_their_files(target, kind):
     command = make("-n", target).splitlines()[-1].split()
-    assert command[:4] == ['".venv/bin/python"', "-m", "fmlib", "study"]
+    assert command[:4] == ['".venv/bin/python"', "-m", "fmreport", "study"]
     assert sorted(command[4:]) == sorted(path.stem for path in STUDIES_DIR.glob(f"*-{kind}.yaml"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [(("bench",), "-u -m benchmarks.bench"), (("speedrun",), "-u -m benchmarks.speedrun"),
-     (("publish",), "-m fmlib publish "), (("publish", "PROFILE=gpu"), '-m fmlib publish --profile "gpu"')],
+     (("publish",), "-m fmreport publish "), (("publish", "PROFILE=gpu"), '-m fmreport publish --profile "gpu"')],
 )  # fmt: skip
 def test_what_a_target_runs(arguments, command):
     assert make("-n", *arguments).splitlines()[-1] == f'".venv/bin/python" {command}'

@@ -19,11 +19,12 @@ import synthetic
 from commands import NO_REPORT, REPORT, run
 from pypdf import PdfReader
 
-from fmlib import results, runner
+from fmlib import results
 from fmlib.data import PROJECT_ROOT, load_data
 from fmlib.models.registry import REGISTRY
 from fmlib.profiles import jobs, load_profile
-from fmlib.report.merge import NO_ALT
+from fmreport import runner
+from fmreport.merge import NO_ALT
 
 SMOKE = load_profile("smoke")
 SOURCES = sorted(runner.NOTEBOOKS_DIR.glob("*.py"))

@@ -25,8 +25,8 @@ from pydantic import Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from fmlib.data import NUM_CLASSES, download_timeout
+from fmlib.fast.small_maps import small_version
 from fmlib.models.neural import Dropout, NetworkSpec, TorchClassifier
-from fmlib.models.small_maps import small_version
 from fmlib.training import Recipe
 
 LOG = logging.getLogger(__name__)

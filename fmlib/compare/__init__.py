@@ -1,5 +1,0 @@
-"""Compare results: numbers in, numbers and sentences out.
-
-Everything takes *runs*, one record a model as :func:`fmlib.compare.table.representatives` gives them, or tables made of them.
-No result, one, or any mixture of models is fine: a table then has as many rows as there are models.
-"""

@@ -1,0 +1,66 @@
+"""The synthetic report, merged and rendered once for all tests, and a real browser to open pages with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+from playwright.sync_api import Browser, Page, sync_playwright
+from synthetic_report import METADATA, merged_report
+
+from fmreport.render import render
+
+pytest.register_assert_rewrite("checks")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+SWITCHES = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def merged() -> NotebookNode:
+    return merged_report()
+
+
+@pytest.fixture(scope="session")
+def report(merged: NotebookNode, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return render(merged, METADATA, tmp_path_factory.mktemp("a report"))
+
+
+@pytest.fixture(scope="module")  # no longer: playwright's event loop is in the way of tests that run notebooks
+def browser() -> Iterator[Browser]:
+    if not CHROMIUM:
+        message = "no chromium on the PATH: apt-get install chromium"
+        pytest.fail(message) if os.environ.get("CI", "false") != "false" else pytest.skip(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Opens a page; at the end, checks that none asked for anything but itself and that their consoles are empty."""
+    pages, asked, complaints = [], [], []
+
+    def visited(path: Path, width: int = 1440, theme: str = "light", **options: object) -> Page:
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
+        context.set_default_timeout(120_000)  # a slow machine takes half a minute to draw the whole page
+        page = context.new_page()
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(path.as_uri())
+        pages.append((page, path.as_uri()))
+        return page
+
+    yield visited
+    assert {url for url in asked if not url.startswith("data:")} == {url for _, url in pages}
+    assert complaints == []
+    for page, _ in pages:
+        page.context.close()
