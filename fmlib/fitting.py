@@ -282,10 +282,14 @@ def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
     also where ``FMLIB_FIT`` is "never" and the record is not fresh.
     """
     why = stale(job)
-    if why and os.environ.get("FMLIB_FIT") == "never":
+    if not why:
+        try:
+            return results.load(job.folder), results.load_model(job.folder)
+        except results.ResultError as error:  # of the model: a record is checked without it
+            why = f"its record is no good: {error}"
+    if os.environ.get("FMLIB_FIT") == "never":
         raise FitError(reason(job) or why)
-    if why:
-        fit(job, shown_progress(job.title), here)
+    fit(job, shown_progress(job.title), here)
     return results.load(job.folder), results.load_model(job.folder)
 
 
@@ -478,7 +482,10 @@ def shown_progress(title: str) -> Progress:
 
 def main() -> int:
     """Read a job from standard input and fit it; returns the exit status."""
-    told, sys.stdout = sys.stdout, sys.stderr  # what a model prints goes to the log
+    # What a model prints goes to the log, also what a library or another program prints for it.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr  # in order with errors
     job = Job.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
