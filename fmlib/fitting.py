@@ -141,7 +141,7 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
 
     The code is the model's module, how it is measured, and whatever these import of fmlib, or of
     the folder in which a user's own module lies. Comments, docstrings, formatting and line ends do
-    not count, nor do other models of the same module, titles and names.
+    not count, nor do other models of the same module that this one does not use, titles and names.
     """
     home = Path(inspect.getfile(model)).resolve()
     roots = [home, Path(measure.__file__), Path(scores.__file__), Path(fast.__file__)]
@@ -219,8 +219,21 @@ def _normalised(path: Path, lineage: frozenset[str], *_state: int) -> str:
     """A hash of what the code does; with a ``lineage``, without models that are not of it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if lineage:
-        tree.body = [node for node in tree.body if not _is_other_model(node, lineage)]
+        tree.body = _without_other_models(tree.body, lineage)
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest()
+
+
+def _without_other_models(body: list[ast.stmt], lineage: frozenset[str]) -> list[ast.stmt]:
+    """A module's statements but for models that are neither of the lineage nor named elsewhere."""
+    others = [node for node in body if _is_other_model(node, lineage)]
+    while True:
+        rest = [node for node in body if node not in others]
+        inside = [node for statement in rest for node in ast.walk(statement)]
+        named = {node.id for node in inside if isinstance(node, ast.Name)}
+        left = [node for node in others if getattr(node, "name", "") not in named]
+        if left == others:
+            return rest
+        others = left
 
 
 def _is_other_model(node: ast.stmt, lineage: frozenset[str]) -> bool:

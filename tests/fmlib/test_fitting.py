@@ -31,7 +31,7 @@ TESTS = Path(__file__).parent
 
 CLASSICAL = {"decision_tree", "random_forest", "svm", "svm_hog", "xgboost"}
 NETWORKS = {"mlp", "cnn", "study_cnn", "resnet34"}
-OWN = {"own", "own_other"}
+OWN = {"own", "own_other", "own_user"}
 ALL = CLASSICAL | NETWORKS | OWN
 
 PROFILE = """\
@@ -49,6 +49,7 @@ models:
   resnet34: {weights: none}
   own: {width: 3}
   own_other: {}
+  own_user: {}
 """
 OWN_FILE = '''\
 import torch
@@ -68,6 +69,11 @@ class OwnOther(Estimator):
     def make(self, seed):
         from sklearn.tree import DecisionTreeClassifier
         return DecisionTreeClassifier(max_depth=self.depth, random_state=seed)
+
+@register("own_user")
+class OwnUser(Estimator):
+    def make(self, seed):
+        return OwnOther(depth=4).make(seed)
 '''
 HELPER_FILE = "from helper_of_helper import factor\n\ndef scaled(x):\n    return factor * x\n"
 
@@ -165,6 +171,11 @@ CASES: dict[str, tuple[str, dict[str, str], set[str]]] = {
     "one more model": (PROFILE_FILE, add("  vgg16: {}\n"), set()),
     "one model less": (PROFILE_FILE, swap("  svm: {}\n", ""), set()),
     "a user's own model": ("mine/own.py", swap("Flatten(),", "Flatten(1),"), {"own"}),
+    "a model that another one uses": (
+        "mine/own.py",
+        swap("max_depth=self.depth", "max_depth=2"),
+        {"own_other", "own_user"},
+    ),
     "a user's own file": ("mine/own.py", add(), OWN),
     "what it imports": ("mine/helper.py", swap("factor * x", "x"), OWN),
     "what that imports": ("mine/helper_of_helper.py", swap("1", "2"), OWN),

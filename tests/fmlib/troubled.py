@@ -1,4 +1,4 @@
-"""A user's own models, each with a trouble of its own; fits of them run in processes of their own."""
+"""A user's own models, each with a trouble of its own."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Noisy(Estimator):
 
 @register("slow_once")
 class SlowOnce(Estimator):
-    """Takes a minute the first time: until there is a file ``marker``, in which its process stands."""
+    """Takes a minute unless there is a file ``marker``, in which it notes its process."""
 
     marker: str
 
