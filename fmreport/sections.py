@@ -18,7 +18,7 @@ from fmlib.device import default_device, has_bfloat16
 from fmlib.fitting import FitError, fit_or_load, job_of, jobs, stale
 from fmlib.models.base import Model, Network
 from fmlib.models.registry import MODELS
-from fmlib.models.transfer import Transfer, grad_cam
+from fmlib.models.transfer import Backbone, Transfer
 from fmlib.profiles import Profile
 from fmlib.results import Result, load
 from fmlib.training import Recipe
@@ -198,6 +198,25 @@ def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: in
         "prediction above, the truth in brackets.",
         f"{result.model}-grad-cam",
     )
+
+
+def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
+    """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
+
+    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
+    4 pixels wide.
+    """
+    network.eval()
+    frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
+    outputs = list(network.stage_outputs(batch))
+    network.frozen = frozen
+    maps = [output for output in outputs if output.ndim == 4 and output.shape[-1] >= 4][-1]
+    score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, maps)
+    cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
+    size = batch.shape[-2:]
+    cam = F.interpolate(cam.detach(), size=size, mode="bilinear", align_corners=False)[:, 0]
+    return cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-9)
 
 
 # --- What the appendix looks up ---------------------------------------------------------------
