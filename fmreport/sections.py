@@ -200,7 +200,9 @@ def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: in
     )
 
 
-def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
+def grad_cam(
+    network: Backbone, batch: torch.Tensor, classes: torch.Tensor
+) -> torch.Tensor:
     """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
 
     Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
