@@ -207,6 +207,7 @@ def source(path: Path, profile: Profile) -> NotebookNode | None:
     import jupytext
 
     notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": ""}
     told = [_models(cell) for cell in notebook.cells]
     if any(told) and not any(models & profile.models.keys() for models in told):
         return None
@@ -238,7 +239,7 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
     """
     digest = hashlib.sha256(f"{profile.name} {profile.seeds}".encode())
     for cell in notebook.cells:
-        text = "\n".join(cell.source.splitlines())
+        text = "\n".join(cell.source.strip().splitlines())
         tags = cell.metadata.get("tags", [])
         digest.update(json.dumps([cell.cell_type, text, tags]).encode())
     own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
