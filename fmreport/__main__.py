@@ -9,7 +9,7 @@ from pathlib import Path
 from fmlib.data import DataError
 from fmlib.profiles import ProfileError, available_profiles, load_profile
 from fmlib.training import default_device
-from fmreport.metadata import PAPERS
+from fmreport.merge import PAPERS
 
 
 def default_profile() -> str:

@@ -1,7 +1,7 @@
-"""Show a figure or a table in a notebook so that JupyterLab, the HTML page and the PDF all present it well.
+"""Show a figure, a table or a notice so that JupyterLab, the HTML page and the PDF all present it well.
 
-The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key ``fmlib`` the caption,
-the alternative text and a table's cells as plain data, from which the exporters build their own.
+The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key ``fmreport`` its kind,
+the caption, the alternative text and a table's cells as plain data, from which the report is made.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,29 +19,32 @@ if TYPE_CHECKING:
 
 SVG_LIMIT = 150_000  # bytes; above it a picture is cheaper, and as sharp in print at PNG_DPI
 PNG_DPI = 200
-MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"  # this minus is as wide as a digit, a hyphen is not
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"  # as wide as a digit, which a hyphen is not
 NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+BOX = "border:1px solid; border-left-width:4px; padding:0.5em 0.8em; max-width:46em"
 
 
 def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
-    """Display ``plot``, a figure and its alternative text, with a caption (inline markdown); then close the figure.
+    """Display ``plot``, a figure and its alternative text, with a caption (inline Markdown); then close the figure.
 
     ``name`` is what prose refers to, ``[](#fig-name)``. Raises ValueError where a text is empty or the name no slug.
     """
     import matplotlib.pyplot as plt
-    from IPython.display import display
 
     figure, alt = plot
     _check("figure", name, caption=caption, alt=alt)
     mime, image = _picture(figure)
     encoded = base64.b64encode(image).decode()
-    img = f'<img alt="{escape(alt)}" src="data:{mime};base64,{encoded}" style="max-width:100%">'
-    html = f'<figure style="margin:0">{img}<figcaption>{escape(caption)}</figcaption></figure>'
-    data = {mime: image.decode() if mime == "image/svg+xml" else encoded, "text/html": html, "text/plain": alt}
-    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)  # CSS pixels, as saved
+    src = f"data:{mime};base64,{encoded}"
+    img = f'<img alt="{escape(alt)}" src="{src}" style="max-width:100%">'
+    html = f'<figure style="margin:0">{img}<figcaption>{_inline(caption)}</figcaption></figure>'
+    content = image.decode() if mime == "image/svg+xml" else encoded
+    # CSS pixels, as saved: without the margins that a tight bounding box cuts off.
+    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)
     plt.close(figure)  # or the inline backend shows it once more at the end of the cell
-    meta = {"kind": "figure", "name": name, "caption": caption, "alt": alt, "width": width}
-    display(data, metadata={"fmlib": meta}, raw=True)
+    data = {mime: content, "text/html": html, "text/plain": alt}
+    _display(data, kind="figure", name=name, caption=caption, alt=alt, width=width)
 
 
 def show_table(
@@ -51,45 +54,63 @@ def show_table(
     best: Mapping[str, Literal["max", "min"]] | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """Display ``frame`` as a table with a caption (inline markdown); an index other than 0, 1, 2... becomes its first columns.
+    """Display ``frame`` with a caption (inline Markdown); an index other than 0, 1, 2... becomes its first columns.
 
     ``best`` marks the largest or smallest value of a column, ties included; ``formats`` gives a column ``".1f"`` or
     ``"{:.1f} %"``. Missing values show as an en dash. ``name`` is what prose refers to, ``[](#table-name)``.
     Raises ValueError where the caption is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
     """
     import pandas as pd
-    from IPython.display import display
 
     _check("table", name, caption=caption)
-    frame = frame if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None else frame.reset_index()
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
+        frame = frame.reset_index()
     best, formats = best or {}, formats or {}
     columns = [str(column) for column in frame.columns]
     if unknown := sorted({*best, *formats} - {*columns}):
         raise ValueError(f"table {name!r}: no columns {unknown}; it has {columns}")
-    series = {column: frame.iloc[:, i].infer_objects() for i, column in enumerate(columns)}
-    texts = [_texts(one, formats.get(column)) for column, one in series.items()]
-    marks = [_marks(one, best.get(column)) for column, one in series.items()]
-    meta = {"kind": "table", "name": name, "caption": caption, "columns": columns}
-    meta["numeric"] = [_numeric(one) for one in series.values()]
-    meta["rows"], meta["best"] = ([list(row) for row in zip(*cells, strict=True)] for cells in (texts, marks))
-    html = f"<p>{escape(caption)}</p>{pd.DataFrame(meta['rows'], columns=columns).to_html(index=False)}"
-    display({"text/html": html, "text/plain": frame.to_string(index=False)}, metadata={"fmlib": meta}, raw=True)
+    series = [frame.iloc[:, i].infer_objects() for i in range(len(columns))]
+    texts = [_texts(one, formats.get(column)) for one, column in zip(series, columns, strict=True)]
+    marks = [_marks(one, best.get(column)) for one, column in zip(series, columns, strict=True)]
+    cells = {
+        "columns": columns,
+        "numeric": [_numeric(one) for one in series],
+        "rows": _transposed(texts),
+        "best": _transposed(marks),
+    }
+    html = f"<p>{_inline(caption)}</p>{_html_table(**cells)}"
+    data = {"text/html": html, "text/plain": frame.to_string(index=False)}
+    _display(data, kind="table", name=name, caption=caption, **cells)
+
+
+def show_notice(text: str) -> None:
+    """Display a plain text that a reader must not miss, in a box."""
+    html = f'<div role="note" style="{BOX}">{escape(text)}</div>'
+    _display({"text/html": html, "text/plain": text}, kind="notice")
+
+
+def _display(data: dict[str, str], **meta: object) -> None:
+    from IPython.display import display
+
+    display(data, metadata={"fmreport": meta}, raw=True)
 
 
 def _check(kind: str, name: str, **texts: str) -> None:
     if not (isinstance(name, str) and NAME.fullmatch(name)):
-        raise ValueError(f"{kind} name {name!r}: wanted lower-case letters, digits, - and _, such as 'learning-curve'")
+        wanted = "lower-case letters, digits, - and _, such as 'learning-curve'"
+        raise ValueError(f"{kind} name {name!r}: wanted {wanted}")
     for what, text in texts.items():
         if not (isinstance(text, str) and text.strip()):
-            raise ValueError(f"{kind} {name!r}: its {what} is empty; wanted a sentence for readers, got {text!r}")
+            wanted = f"wanted a sentence for readers, got {text!r}"
+            raise ValueError(f"{kind} {name!r}: its {what} is empty; {wanted}")
 
 
 def _picture(figure: Figure) -> tuple[str, bytes]:
-    """The figure as SVG where that is small and all vector, else as PNG for print; the same bytes for the same figure."""
+    """The figure as SVG where that is small and all vector, else as PNG for print; the same bytes each time."""
     import matplotlib as mpl
 
     buffer, options = io.BytesIO(), {"bbox_inches": "tight", "facecolor": "white"}
-    with mpl.rc_context({"svg.hashsalt": "fmlib", "svg.fonttype": "path"}):
+    with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
     svg = buffer.getvalue()
     if len(svg) <= SVG_LIMIT and b"<image" not in svg:
@@ -97,6 +118,40 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None}, **options)
     return "image/png", buffer.getvalue()
+
+
+def _inline(caption: str) -> str:
+    """A caption as JupyterLab shows it, which has no numbers to refer to."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    html = MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render(caption)
+    return html.strip().removeprefix("<p>").removesuffix("</p>")
+
+
+def _html_table(
+    columns: Sequence[str],
+    numeric: Sequence[bool],
+    rows: Sequence[Sequence[str]],
+    best: Sequence[Sequence[bool]],
+) -> str:
+    """The table for JupyterLab, whose own style would align everything to the right."""
+    styles = [f"text-align:{'right' if number else 'left'}" for number in numeric]
+
+    def row(tag: str, cells: Sequence[str]) -> str:
+        pairs = zip(cells, styles, strict=True)
+        return "".join(f'<{tag} style="{style}">{text}</{tag}>' for text, style in pairs)
+
+    head = row("th", [escape(column) for column in columns])
+    body = []
+    for texts, marks in zip(rows, best, strict=True):
+        cells = [escape(text) for text in texts]
+        cells = [f"<b>{text}</b>" if m else text for text, m in zip(cells, marks, strict=True)]
+        body.append(f"<tr>{row('td', cells)}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
+
+
+def _transposed(columns: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def _numeric(column: pd.Series) -> bool:
@@ -108,7 +163,10 @@ def _texts(column: pd.Series, spec: str | None) -> list[str]:
     if spec is None and _numeric(column):
         spec = ".3f" if (column.dropna() % 1 != 0).any() else ",.0f"
     template = spec if spec and "{" in spec else f"{{:{spec or ''}}}"
-    texts = [MISSING if missing else template.format(value) for value, missing in zip(column, column.isna(), strict=True)]
+    missing = column.isna()
+    texts = [
+        MISSING if no else template.format(value) for value, no in zip(column, missing, strict=True)
+    ]
     return [text.replace("-", MINUS) for text in texts] if _numeric(column) else texts
 
 

@@ -36,15 +36,23 @@ def check_that_it_fits_and_is_accessible(page: Page, name: str) -> None:
     width = page.viewport_size["width"]
     page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    page.evaluate("document.querySelectorAll('details').forEach((details) => { details.open = true; })")
+    page.evaluate(
+        "document.querySelectorAll('details').forEach((details) => { details.open = true; })"
+    )
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     found = Axe().run(page).response["violations"]
-    assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found if one["impact"] in ("serious", "critical")] == []
+    assert [
+        (one["id"], one["nodes"][0]["html"][:200])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ] == []
 
 
 def check_that_links_land(page: Page) -> None:
     """Checks that ids are unique, that links within the page lead somewhere, and that headings and figures have one."""
-    links = page.eval_on_selector_all("a[href^='#']", "links => links.map((link) => link.getAttribute('href').slice(1))")
+    links = page.eval_on_selector_all(
+        "a[href^='#']", "links => links.map((link) => link.getAttribute('href').slice(1))"
+    )
     ids = page.eval_on_selector_all("[id]", "elements => elements.map((element) => element.id)")
     assert len(ids) == len(set(ids)) and len(links) > 60
     assert set(links) <= set(ids)
@@ -72,12 +80,16 @@ def elements(node: Any, kind: str) -> list[pypdf.generic.DictionaryObject]:
     return ([node] if node.get("/S") == kind else []) + below
 
 
-def bookmarks(pdf: pypdf.PdfReader, outline: list | None = None, level: int = 1) -> list[tuple[int, str, int]]:
+def bookmarks(
+    pdf: pypdf.PdfReader, outline: list | None = None, level: int = 1
+) -> list[tuple[int, str, int]]:
     """The PDF's outline as (level, title, number of the page)."""
     found = []
     for entry in pdf.outline if outline is None else outline:
         if isinstance(entry, list):
             found += bookmarks(pdf, entry, level + 1)
         else:
-            found.append((level, " ".join(entry.title.split()), pdf.get_destination_page_number(entry) + 1))
+            found.append(
+                (level, " ".join(entry.title.split()), pdf.get_destination_page_number(entry) + 1)
+            )
     return found
