@@ -1,4 +1,4 @@
-"""The report as one HTML file that asks nothing of any other: styles, script, fonts, math and pictures are inside."""
+"""The report as one HTML file, with styles, script, fonts, formulas and pictures inside."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fmreport.merge import TEMPLATES, Chapter, Document, ReportMetadata, merge
 
 def page(document: Document) -> str:
     """The page of a merged report."""
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "script.js").read_text(encoding="utf-8").strip()
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     for font in TEMPLATES.glob("fonts/*.woff2"):
         address = f"data:font/woff2;base64,{_base64(font.read_bytes())}"

@@ -1,8 +1,9 @@
 """Merge executed notebooks into one document, a pandoc tree, and write it as HTML and PDF.
 
-Each notebook becomes a Div of pieces: a piece is a Div whose class is its kind (prose, figure, table, code, text, html,
-notice), with what it shows in its attributes and its Markdown (prose, or a caption) as content. ``templates/report.lua``
-numbers the pieces, resolves links between them and turns them into the markup of either edition.
+Each notebook becomes a Div of pieces. A piece is a Div whose class is its kind (prose, figure,
+table, code, text, html, notice), whose attributes are what it shows, and whose content is its Markdown:
+prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between them and
+turns them into the markup of either edition.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -84,18 +85,11 @@ class Document:
     def convert(self, to: str, folder: Path, *options: str, **front: str) -> str:
         """The report in a format of pandoc's: ``html`` or ``typst``.
 
-        ``folder`` receives the images that the markup names, ``options`` are pandoc's own, and ``front`` adds to
-        the front matter that the template or Typst function ``report`` is given.
+        ``folder`` receives the images that the markup names, ``options`` are pandoc's own, and
+        ``front`` adds to what the page's template or Typst's function ``report`` is given.
         """
-        front_matter = {
-            "title": self.metadata.title,
-            "subtitle": self.metadata.subtitle,
-            "date": self.metadata.date,
-            "keywords": self.metadata.keywords,
-            "facts": self.metadata.facts,
-            **front,
-        }
-        meta = {"report": {"t": "MetaString", "c": json.dumps(front_matter)}}
+        known = {**asdict(self.metadata), "facts": self.metadata.facts, **front}
+        meta = {"report": {"t": "MetaString", "c": json.dumps(known)}}
         return _pandoc(
             json.dumps({**self.tree, "meta": meta}),
             "json",
@@ -117,7 +111,7 @@ class _Piece:
 
 
 def merge(chapters: Sequence[Chapter], metadata: ReportMetadata) -> Document:
-    """One document of all ``chapters`` (at least one), in their order; the notebooks stay as they are."""
+    """One document of all ``chapters``, at least one; their notebooks stay as they are."""
     trees = [_tree(list(_pieces(chapter))) for chapter in chapters]
     blocks = [_div("chapter", {}, tree["blocks"]) for tree in trees]
     return Document({**trees[0], "blocks": blocks}, metadata)
@@ -126,7 +120,10 @@ def merge(chapters: Sequence[Chapter], metadata: ReportMetadata) -> Document:
 def write_report(
     chapters: Sequence[Chapter], metadata: ReportMetadata, folder: Path, paper: Paper = "a4"
 ) -> list[Path]:
-    """Write ``report.html`` and ``report.pdf`` into ``folder``, made where absent; both or none, never half a file."""
+    """Write ``report.html`` and ``report.pdf``; both or none, never half a file.
+
+    The ``folder`` is made where it is absent.
+    """
     from fmreport.html import page
     from fmreport.pdf import pdf
 
@@ -154,11 +151,11 @@ def _tree(pieces: Sequence[_Piece]) -> dict[str, Any]:
 
 
 def _with_own_notes(texts: Sequence[str]) -> list[str]:
-    """Clean texts in which no footnote is defined twice: a cell's own note goes before that of an earlier cell."""
+    """The texts, with no footnote defined twice: a cell's own goes before an earlier cell's."""
     defined: set[str] = set()
     renamed = []
     for i, text in enumerate(texts):
-        text = CONTROLS.sub("", re.sub(r"\r\n?", "\n", text)).expandtabs(4)
+        text = _clean(re.sub(r"\r\n?", "\n", text)).expandtabs(4)
         own = set(NOTE_TEXT.findall(text))
         for name in own & defined:
             text = text.replace(f"[^{name}]", f"[^{name}-{i}]")
@@ -174,7 +171,7 @@ def _pandoc(source: str, of: str, to: str, *options: str, folder: Path | None = 
 
 
 def _div(kind: str, attributes: dict[str, str], blocks: list[Any]) -> dict[str, Any]:
-    pairs = [[name, CONTROLS.sub("", text)] for name, text in attributes.items()]
+    pairs = [[name, _clean(text)] for name, text in attributes.items()]
     return {"t": "Div", "c": [["", [kind], pairs], blocks]}
 
 
@@ -203,7 +200,7 @@ def _with_attachments(cell: NotebookNode) -> str:
 
 
 def _code_cell(cell: NotebookNode, tags: set[str]) -> list[_Piece]:
-    """What a code cell shows, and its code: first or, where a reader wants the outcome first, behind it."""
+    """What a code cell shows, and its code: before it or, tagged ``remove-input``, behind it."""
     behind, logging = "remove-input" in tags, "training-log" in tags
     # A warning from a cell whose code stays behind means nothing to readers.
     raws = [raw for raw in cell.outputs if logging or not (behind and raw.output_type == "stream")]
@@ -221,18 +218,17 @@ def _code_cell(cell: NotebookNode, tags: set[str]) -> list[_Piece]:
 
 
 def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
-    """A cell's output as a piece; None where there is nothing to see. Logs are the only pieces of kind ``log``."""
+    """A cell's output, for now of kind ``log`` too; None where there is nothing to see."""
     if raw.output_type == "error":
         return _notice(_first_line(f"This step failed: {raw.ename}: {raw.evalue}"))
     stream = raw.output_type == "stream"
     data = {"text/plain": raw.text} if stream else raw.data
     meta = raw.get("metadata", {}).get("fmreport", {})
     text = strip_ansi(data.get("text/plain", "")).strip("\n")
-    if meta.get("kind") == "table":
-        cells = {name: meta[name] for name in ("columns", "numeric", "rows", "best")}
-        cells_json = json.dumps(cells, ensure_ascii=False)
-        return _Piece("table", {"name": meta["name"], "cells": cells_json}, _caption(meta))
-    if meta.get("kind") == "notice":
+    kind = meta.get("kind")
+    if kind == "table":
+        return _table(meta)
+    if kind == "notice":
         return _notice(text)
     if "text/markdown" in data:
         return _Piece("prose", markdown=data["text/markdown"])
@@ -241,6 +237,16 @@ def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
     if "text/html" in data and not UNSAFE_HTML.search(data["text/html"]):
         return _Piece("html", {"html": data["text/html"], "text": text})
     return _Piece("log" if stream or logging else "text", {"text": text}) if text.strip() else None
+
+
+def _table(meta: dict[str, Any]) -> _Piece:
+    cells = {
+        "columns": [_clean(text) for text in meta["columns"]],
+        "numeric": meta["numeric"],
+        "rows": [[_clean(text) for text in row] for row in meta["rows"]],
+        "best": meta["best"],
+    }
+    return _Piece("table", {"name": meta["name"], "cells": json.dumps(cells)}, _caption(meta))
 
 
 def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
@@ -256,12 +262,16 @@ def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
 
 
 def _caption(meta: dict[str, Any]) -> str:
-    """The caption behind an empty span for its label, which makes one paragraph of it whatever it starts with."""
+    """The caption behind an empty span for its label: a paragraph, whatever it starts with."""
     return f"[]{{.label}} {' '.join(meta['caption'].split())}"
 
 
 def _notice(text: str) -> _Piece:
     return _Piece("notice", {"text": text})
+
+
+def _clean(text: str) -> str:
+    return CONTROLS.sub("", text)
 
 
 def _first_line(text: str) -> str:

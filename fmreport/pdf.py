@@ -1,4 +1,4 @@
-"""The report as a tagged PDF (PDF/UA-1), by Typst: the reader's edition, without logs and all but the key code."""
+"""The report as a tagged PDF (PDF/UA-1), by Typst: without logs, and with key code only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Show a figure, a table or a notice so that JupyterLab, the HTML page and the PDF all present it well.
+"""Show a figure, a table or a notice so that JupyterLab, the HTML page and the PDF present it well.
 
-The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key ``fmreport`` its kind,
-the caption, the alternative text and a table's cells as plain data, from which the report is made.
+The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key
+``fmreport`` its kind, the caption, the alternative text and a table's cells as plain data, from
+which the report is made.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import base64
 import io
 import re
 from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +28,10 @@ BOX = "border:1px solid; border-left-width:4px; padding:0.5em 0.8em; max-width:4
 
 
 def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
-    """Display ``plot``, a figure and its alternative text, with a caption (inline Markdown); then close the figure.
+    """Display ``plot``, a figure and its alternative text, with a caption; then close the figure.
 
-    ``name`` is what prose refers to, ``[](#fig-name)``. Raises ValueError where a text is empty or the name no slug.
+    The caption is inline Markdown. ``name`` is what prose refers to, ``[](#fig-name)``.
+    Raises ValueError where a text is empty or the name no slug.
     """
     import matplotlib.pyplot as plt
 
@@ -54,11 +57,12 @@ def show_table(
     best: Mapping[str, Literal["max", "min"]] | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """Display ``frame`` with a caption (inline Markdown); an index other than 0, 1, 2... becomes its first columns.
+    """Display ``frame``; an index other than 0, 1, 2... becomes its first columns.
 
-    ``best`` marks the largest or smallest value of a column, ties included; ``formats`` gives a column ``".1f"`` or
-    ``"{:.1f} %"``. Missing values show as an en dash. ``name`` is what prose refers to, ``[](#table-name)``.
-    Raises ValueError where the caption is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
+    The caption is inline Markdown. ``best`` marks the largest or smallest value of a column, ties
+    included; ``formats`` gives a column ``".1f"`` or ``"{:.1f} %"``. Missing values show as an en
+    dash. ``name`` is what prose refers to, ``[](#table-name)``. Raises ValueError where the caption
+    is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
     """
     import pandas as pd
 
@@ -72,14 +76,17 @@ def show_table(
     series = [frame.iloc[:, i].infer_objects() for i in range(len(columns))]
     texts = [_texts(one, formats.get(column)) for one, column in zip(series, columns, strict=True)]
     marks = [_marks(one, best.get(column)) for one, column in zip(series, columns, strict=True)]
-    cells = {
-        "columns": columns,
-        "numeric": [_numeric(one) for one in series],
-        "rows": _transposed(texts),
-        "best": _transposed(marks),
+    numeric = [_numeric(one) for one in series]
+    rows = [list(row) for row in zip(*texts, strict=True)]
+    marked = [list(row) for row in zip(*marks, strict=True)]
+    body = "".join(map(partial(_html_row, "td", numeric), rows, marked))
+    head = _html_row("th", numeric, columns, [True] * len(columns))
+    table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    data = {
+        "text/html": f"<p>{_inline(caption)}</p>{table}",
+        "text/plain": frame.to_string(index=False),
     }
-    html = f"<p>{_inline(caption)}</p>{_html_table(**cells)}"
-    data = {"text/html": html, "text/plain": frame.to_string(index=False)}
+    cells = {"columns": columns, "numeric": numeric, "rows": rows, "best": marked}
     _display(data, kind="table", name=name, caption=caption, **cells)
 
 
@@ -106,7 +113,7 @@ def _check(kind: str, name: str, **texts: str) -> None:
 
 
 def _picture(figure: Figure) -> tuple[str, bytes]:
-    """The figure as SVG where that is small and all vector, else as PNG for print; the same bytes each time."""
+    """As SVG where that is small and all vector, else as PNG; the same bytes each time."""
     import matplotlib as mpl
 
     buffer, options = io.BytesIO(), {"bbox_inches": "tight", "facecolor": "white"}
@@ -128,30 +135,15 @@ def _inline(caption: str) -> str:
     return html.strip().removeprefix("<p>").removesuffix("</p>")
 
 
-def _html_table(
-    columns: Sequence[str],
-    numeric: Sequence[bool],
-    rows: Sequence[Sequence[str]],
-    best: Sequence[Sequence[bool]],
-) -> str:
-    """The table for JupyterLab, whose own style would align everything to the right."""
-    styles = [f"text-align:{'right' if number else 'left'}" for number in numeric]
-
-    def row(tag: str, cells: Sequence[str]) -> str:
-        pairs = zip(cells, styles, strict=True)
-        return "".join(f'<{tag} style="{style}">{text}</{tag}>' for text, style in pairs)
-
-    head = row("th", [escape(column) for column in columns])
-    body = []
-    for texts, marks in zip(rows, best, strict=True):
-        cells = [escape(text) for text in texts]
-        cells = [f"<b>{text}</b>" if m else text for text, m in zip(cells, marks, strict=True)]
-        body.append(f"<tr>{row('td', cells)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
-
-
-def _transposed(columns: Sequence[Sequence[Any]]) -> list[list[Any]]:
-    return [list(row) for row in zip(*columns, strict=True)]
+def _html_row(tag: str, numeric: Sequence[bool], texts: Sequence[str], bold: Sequence[bool]) -> str:
+    """A table's row for JupyterLab, whose own style would align everything to the right."""
+    cells = []
+    for text, number, heavy in zip(texts, numeric, bold, strict=True):
+        side = "right" if number else "left"
+        weight = "bold" if heavy else "normal"
+        style = f"text-align:{side};font-weight:{weight}"
+        cells.append(f'<{tag} style="{style}">{escape(text)}</{tag}>')
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 def _numeric(column: pd.Series) -> bool:
@@ -159,7 +151,7 @@ def _numeric(column: pd.Series) -> bool:
 
 
 def _texts(column: pd.Series, spec: str | None) -> list[str]:
-    """A column's cells as text; one format for all, so that right-aligned decimals stand under each other."""
+    """A column's cells as text, in one format, so that decimals stand under each other."""
     if spec is None and _numeric(column):
         spec = ".3f" if (column.dropna() % 1 != 0).any() else ",.0f"
     template = spec if spec and "{" in spec else f"{{:{spec or ''}}}"

@@ -1,4 +1,4 @@
-"""The synthetic report, merged and rendered once for all tests, and a real browser to open pages with."""
+"""The synthetic report, written once for all tests, and a real browser to open pages with."""
 
 from __future__ import annotations
 
@@ -52,16 +52,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page; at the end, checks that none asked for anything but itself and that their consoles are empty."""
+    """Opens pages; checks at the end that none asked for anything and that none complained."""
     pages, asked, complaints = [], [], []
 
     def visited(path: Path, width: int = 1440, theme: str = "light", **options: object) -> Page:
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=theme, **options
         )
-        context.set_default_timeout(
-            120_000
-        )  # a slow machine takes half a minute to draw the whole page
+        context.set_default_timeout(120_000)  # half a minute to draw it on a slow machine
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))

@@ -1,4 +1,4 @@
-"""A small report made by hand: executed notebooks without a kernel or a training run, with all that may go wrong in one."""
+"""A small report made by hand: notebooks as if executed, with all that may go wrong in one."""
 
 from __future__ import annotations
 
@@ -116,19 +116,23 @@ def settings() -> pd.DataFrame:
 
 INTRODUCTION = """# {chapter}
 
-A family's introduction, with *emphasis* and a source[^1]. Each model below is trained on the same images. A line of text that
-says enough to be read as a paragraph, so that the page's typography can be judged, with naïve accents: São Paulo, Übermaß.
+A family's introduction, with *emphasis* and a source[^1]. Each model below is trained on the same
+images. A line of text that says enough to be read as a paragraph, so that the page's typography can
+be judged, with naïve accents: São Paulo, Übermaß.
 
-[^1]: Breiman, "Random Forests", *Machine Learning* 45 (2001), <https://doi.org/10.1023/A:1010933404324>.
+[^1]: Breiman, "Random Forests", *Machine Learning* 45 (2001),
+    <https://doi.org/10.1023/A:1010933404324>.
 """
 METHOD = """### How it works
 
 The network maps $x \\in \\mathbb{R}^{784}$ to class scores and minimises the cross-entropy
 
-$$\\mathcal{L}(\\theta) = -\\frac{1}{n} \\sum_{i=1}^{n} \\log \\frac{\\exp z_{i, y_i}}{\\sum_{k} \\exp z_{i, k}}$$
+$$\\mathcal{L}(\\theta) = -\\frac{1}{n} \\sum_{i=1}^{n}
+\\log \\frac{\\exp z_{i, y_i}}{\\sum_{k} \\exp z_{i, k}}$$
 
-with `weight_decay` of 0.01[^1]. See [](#fig-MODEL-learning-curve), [the matrix](#fig-MODEL-confusion) and
-[](#table-MODEL-scores); also [what is nowhere](#fig-nowhere). An image ![a dot](attachment:dot.png) from an attachment.
+with `weight_decay` of 0.01[^1]. See [](#fig-MODEL-learning-curve),
+[the matrix](#fig-MODEL-confusion) and [](#table-MODEL-scores); also
+[what is nowhere](#fig-nowhere). An image ![a dot](attachment:dot.png) from an attachment.
 
 1. One step
 2. Another step
@@ -141,7 +145,10 @@ with `weight_decay` of 0.01[^1]. See [](#fig-MODEL-learning-curve), [the matrix]
 
 [^1]: Loshchilov and Hutter, *Decoupled Weight Decay Regularization* (2019).
 """
-DOT = "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=="
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAUAAAAFCAYAAACNbyblAAAAHElEQVQI12P4"
+    "//8/w38GIAXDIBKE0DHxgljNBAAO9TXL0Y4OHwAAAABJRU5ErkJggg=="
+)
 ODD_CAPTION = '<script>alert(1)</script> # odd [caption](#nowhere) & "so"'
 LOG = (
     printed("epoch 1 loss 0.5\n"),
@@ -203,8 +210,10 @@ def comparison(patch: pytest.MonkeyPatch) -> NotebookNode:
     numbers = np.random.default_rng(1).random((45, 14)) * 1e4
     wide = pd.DataFrame(numbers, columns=[f"a long heading {i}" for i in range(14)])
     wide.index = pd.Index([f"Model {i}" for i in range(45)], name="model")
-    verdict = "## The answer\n\nThe **MLP** is best here; see [](#fig-mlp-learning-curve) and [](#table-everything)."
-    verdict += "\n\n#### In short\n\nRead on."
+    verdict = "## The answer\n\nThe **MLP** is best here; see [](#fig-mlp-learning-curve) and "
+    verdict += "[](#table-everything).\n\n#### In short\n\nRead on."
+    foreign = "A remote ![picture](https://example.org/x.png) is a link. H<sub>2</sub>O "
+    foreign += "<script>alert(2)</script>"
     trace = ["Traceback (most recent call last)"]
     failure = new_output(
         "error", ename="ValueError", evalue="\x1b[31mno such column\nat line 3", traceback=trace
@@ -229,9 +238,7 @@ def comparison(patch: pytest.MonkeyPatch) -> NotebookNode:
             code("broken()", failure),
             text("```python\nunclosed = True"),
             text("<!-- an unclosed comment\n\nand a last word."),
-            text(
-                "A remote ![picture](https://example.org/x.png) is a link. H<sub>2</sub>O <script>alert(2)</script>"
-            ),
+            text(foreign),
             code("'plain'", new_output("execute_result", data={"text/plain": "'plain result'"})),
         ]
     )

@@ -14,7 +14,7 @@ from synthetic_report import LONG_LINE, METADATA, code, notebook
 from fmreport.merge import Chapter, write_report
 
 pytestmark = pytest.mark.slow
-# Of each element: how light its text is, and its background where it has one of its own, from 0 to 1.
+# Of each element: how light its text is, and its own background where it has one, from 0 to 1.
 LIGHTNESS = """(elements) => elements.map((element) => {
   const style = getComputedStyle(element);
   const [red, green, blue] = style.color.match(/[\\d.]+/g).map(Number);
@@ -199,7 +199,8 @@ def test_what_is_printed_from_the_dark_theme_is_dark_on_white(show, chosen):
     page = show(theme="light" if chosen == "by the switch" else "dark")
     if chosen == "by the switch":
         page.get_by_role("button", name="Dark theme").click()
-    visible = "body, main h1, main p, main pre, main pre span, main a, .label, .notice, .numeric, td strong, figcaption"
+    visible = "body, main h1, main p, main pre, main pre span, main a, "
+    visible += ".label, .notice, .numeric, td strong, figcaption"
     assert page.eval_on_selector_all("body, main h1", LIGHTNESS)[0][1] < 0.2
     page.emulate_media(media="print", color_scheme="light" if chosen == "by the switch" else "dark")
     printed = page.eval_on_selector_all(visible, LIGHTNESS)

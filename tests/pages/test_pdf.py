@@ -102,7 +102,13 @@ def test_every_font_is_embedded(pdf):
 
 def test_bookmarks(pdf):
     titles = [title for _, title, _ in bookmarks(pdf)]
-    assert titles[:5] == ["1 Comparison", "1.1 The answer", "1.1.1 In short", "2 The data", "2.1 Classes"]
+    assert titles[:5] == [
+        "1 Comparison",
+        "1.1 The answer",
+        "1.1.1 In short",
+        "2 The data",
+        "2.1 Classes",
+    ]
     assert {"3.1.3 Results", "3.2 Random Forest", "4.1.3 Results", "5 Transfer learning"} <= set(
         titles
     )
