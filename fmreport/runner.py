@@ -189,6 +189,18 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         outcome.chapters.append(Told(name, title(notebook, name), path, reason))
 
 
+def standing(profile: Profile) -> Outcome:
+    """What stands in the build folder now, without running anything."""
+    outcome = Outcome(profile)
+    for path in notebooks(profile):
+        if (notebook := source(path, profile)) is not None:
+            name, inputs = path.stem, inputs_sha256(notebook, profile)
+            told = _is_told(profile, name, inputs)
+            place = executed_path(profile, name) if told else None
+            outcome.chapters.append(Told(name, title(notebook, name), place, "not told yet"))
+    return outcome
+
+
 def notebooks(profile: Profile) -> list[Path]:
     """The sources of the report's chapters, in its order."""
     return sorted(profile.project.notebooks.glob("[0-9]*.py"))
