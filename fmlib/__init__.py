@@ -1,1 +1,1 @@
-"""Compare image classifiers on FashionMNIST, honestly measured: data, models, training, measurement, comparison, report."""
+"""Learn from images: data, transforms, training, models, measurement; draws nothing and writes no prose."""

@@ -1,8 +1,7 @@
-"""Measure time, memory, parameters and operations, and describe the machine that they were measured on."""
+"""Measure time, memory and operations, and describe the machine that they were measured on."""
 
 from __future__ import annotations
 
-import ctypes
 import platform
 import re
 import resource
@@ -12,47 +11,43 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
-from fmlib.data import PROJECT_ROOT, ImageData, Images, Labels
-from fmlib.models.base import Classifier
-from fmlib.training import Stopwatch, default_device, has_bfloat16, rss_mb, synchronize
+from fmlib.data import Dataset, Images
+from fmlib.device import (
+    Stopwatch,
+    default_device,
+    give_back_free_memory,
+    has_bfloat16,
+    synchronize,
+    use_available_cores,
+)
+from fmlib.models.base import Model
+from fmlib.project import Project
+from fmlib.training import QUIET, Progress
 
-PACKAGES = ("numpy", "scikit-learn", "torch", "torchvision", "xgboost", "timm")
 MB = 2**20
-CALIBRATION_BINS = 15
-SMALLEST = 1e-7  # probability that a log loss reckons with: about float16's smallest, in which probabilities are kept
 
 
-# --- Memory ---------------------------------------------------------------------------------------------------------------
+# --- Memory -----------------------------------------------------------------------------------
 
 
 @dataclass
 class MemoryUse:
-    """The process's memory around a piece of work, in MiB; ``peak_vram_mb``, of CUDA tensors over what was there before, is
-    None without CUDA."""
+    """The process's memory around a piece of work, in MiB.
+
+    ``peak_vram_mb``, of CUDA tensors over what was there before, is None without CUDA.
+    """
 
     rss_baseline_mb: float
     peak_rss_mb: float = 0.0
     peak_vram_mb: float | None = None
-
-    @property
-    def over_baseline_mb(self) -> float:
-        return self.peak_rss_mb - self.rss_baseline_mb
-
-
-def _give_back_free_memory() -> None:
-    """Return to the system what malloc holds of memory that was freed: work that took it again would seem to need none."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is not None:
-        trim(0)
 
 
 def _reset_peak() -> bool:
@@ -66,8 +61,9 @@ def _reset_peak() -> bool:
 
 def _peak_rss_mb(was_reset: bool) -> float:
     if was_reset:
-        status = Path("/proc/self/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) / 1024
+        status = Path("/proc/self/status").read_text().splitlines()
+        peak = next(line for line in status if line.startswith("VmHWM"))
+        return int(peak.split()[1]) / 1024
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / MB
 
@@ -76,11 +72,11 @@ def _peak_rss_mb(was_reset: bool) -> float:
 def memory_use() -> Iterator[MemoryUse]:
     """Yield a MemoryUse whose peaks are those of the block, filled in when it ends."""
     if torch.cuda.is_available():
-        torch.cuda.synchronize()  # the first call makes CUDA's context, hundreds of MiB that are no part of any fit
+        torch.cuda.synchronize()  # the first call makes CUDA's context, which is no part of a fit
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
-    _give_back_free_memory()
-    use = MemoryUse(rss_mb())
+    give_back_free_memory()
+    use = MemoryUse(psutil.Process().memory_info().rss / MB)
     held = torch.cuda.memory_allocated()  # workspaces that CUDA's libraries keep; 0 without CUDA
     was_reset = _reset_peak()
     yield use
@@ -89,11 +85,13 @@ def memory_use() -> Iterator[MemoryUse]:
         use.peak_vram_mb = (torch.cuda.max_memory_allocated() - held) / MB
 
 
-# --- One model, measured --------------------------------------------------------------------------------------------------
+# --- One model, measured ----------------------------------------------------------------------
 
 
-def latency_ms(predict: Callable[[Images], object], images: Images, repeats: int = 100) -> tuple[float, float]:
-    """Median and 95th percentile of the milliseconds that ``predict`` takes for one image, over ``repeats`` images."""
+def latency_ms(
+    predict: Callable[[Images], object], images: Images, repeats: int = 100
+) -> tuple[float, float]:
+    """Median and 95th percentile of the milliseconds that ``predict`` takes for one image."""
     seconds = []
     for i in range(repeats + 5):
         start = time.perf_counter()
@@ -103,34 +101,10 @@ def latency_ms(predict: Callable[[Images], object], images: Images, repeats: int
     return float(p50), float(p95)
 
 
-def expected_calibration_error(proba: NDArray[np.floating], labels: Labels, bins: int = CALIBRATION_BINS) -> float:
-    """How far confidence and accuracy lie apart, on average over images grouped in ``bins`` equal steps of confidence.
-
-    ``proba`` (n, classes), ``labels`` (n,); Naeini et al. 2015, Guo et al. 2017 (https://arxiv.org/abs/1706.04599).
-    """
-    confidence, correct = proba.max(1).astype(np.float64), proba.argmax(1) == labels
-    group = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(group, weights=confidence - correct, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What one fit and one pass over the test images gave: class probabilities float32 (n, classes), seconds, MiB."""
-
-    proba: NDArray[np.float32]
-    validation_proba: NDArray[np.float32]
-    train_seconds: float
-    fit_wall_seconds: float
-    predict_seconds: float
-    latency_ms_p50: float
-    latency_ms_p95: float
-    memory: MemoryUse
-
-
 def warm_up(device: torch.device) -> None:
-    """Train a tiny network for a step: CUDA loads its libraries at their first use, which is no part of any fit."""
-    network = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 10)).to(device)
+    """Train a tiny network for a step: CUDA loads its libraries at their first use."""
+    layers = [nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 10)]
+    network = nn.Sequential(*layers).to(device)
     for enabled in (False, has_bfloat16(device)):
         with torch.autocast(device.type, torch.bfloat16, enabled=enabled):
             logits = network(torch.zeros(8, 1, 12, 12, device=device))
@@ -138,63 +112,87 @@ def warm_up(device: torch.device) -> None:
     synchronize(device)
 
 
-def measure(classifier: Classifier, data: ImageData) -> Measurement:
-    """Fit a classifier on the training images and predict the test images, once, with everything measured."""
-    warm_up(default_device())
-    wall, prediction = Stopwatch(default_device()), Stopwatch(default_device())
+def measure(
+    model: Model, data: Dataset, seed: int = 9, progress: Progress = QUIET
+) -> dict[str, Any]:
+    """Fit a model on the training images and predict the test images, once.
+
+    Returns the measured fields of a ``results.Result``: seconds, milliseconds and MiB as named, and
+    the class probabilities float32 (n, classes) of test and validation images.
+    """
+    device = default_device()
+    use_available_cores()
+    warm_up(device)
+    wall, prediction = Stopwatch(device), Stopwatch(device)
     with memory_use() as memory, wall:
-        classifier.fit(*data.train, data.validation)
-    validation_proba = classifier.predict_proba(data.validation_images)  # also the warm-up of what is timed next
-    p50, p95 = latency_ms(classifier.predict_proba, data.validation_images)
+        model.fit(data, seed, progress)
+    validation_proba = model.predict_proba(data.validation_images)  # warms up what is timed next
+    p50, p95 = latency_ms(model.predict_proba, data.validation_images)
     with prediction:
-        proba = classifier.predict_proba(data.test_images)
-    return Measurement(
-        proba, validation_proba, classifier.train_seconds_, wall.seconds, prediction.seconds, p50, p95, memory
-    )
+        proba = model.predict_proba(data.test_images)
+    return {
+        "train_seconds": model.train_seconds_,
+        "fit_wall_seconds": wall.seconds,
+        "predict_seconds": prediction.seconds,
+        "latency_ms_p50": p50,
+        "latency_ms_p95": p95,
+        "parameter_count": model.parameter_count(),
+        "flops_per_image": model.flops_per_image(),
+        "history": model.history_,
+        "proba": proba,
+        "validation_proba": validation_proba,
+        **vars(memory),
+    }
 
 
-# --- The machine ----------------------------------------------------------------------------------------------------------
+# --- The machine ------------------------------------------------------------------------------
 
 
 def processor_name() -> str:
-    """The processor's marketing name, as well as the system tells it; virtual machines of unlike processors share one."""
+    """The processor's marketing name; virtual machines of unlike processors share one."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():
             if line.startswith("model name"):
-                return re.sub(r"\((R|TM)\)", "", line.split(":", 1)[1]).strip()  # without trademark signs
+                return re.sub(r"\((R|TM)\)", "", line.split(":", 1)[1]).strip()
     return platform.processor() or platform.machine()
 
 
 def vector_units() -> str:
-    """What torch computes with here, which decides how fast networks are: ``AVX2``, ``AVX512 and bfloat16 (AMX)``."""
+    """What torch computes with, which decides how fast networks are: ``AVX512 and bfloat16``."""
     capability = torch.backends.cpu.get_cpu_capability()
     matrix_units = " (AMX)" if torch.cpu.get_capabilities().get("amx_bf16") else ""
     bfloat16 = f"bfloat16{matrix_units}" if has_bfloat16(torch.device("cpu")) else ""
-    return " and ".join(filter(None, ["" if capability == "DEFAULT" else capability, bfloat16]))
+    named = "" if capability == "DEFAULT" else capability
+    return " and ".join(filter(None, [named, bfloat16]))
 
 
-def describe_machine(device: torch.device) -> dict[str, object]:
-    """The fields of ``results.Environment``: device, processor, cores this process may use, memory, versions."""
-    affinity = getattr(psutil.Process(), "cpu_affinity", None)
+def describe_machine(versions: dict[str, str]) -> dict[str, Any]:
+    """The fields of ``results.Environment``: device, processor, threads used, memory, versions."""
+    device = default_device()
     processor = " with ".join(filter(None, (processor_name(), vector_units())))
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor
     return {
         "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else processor,
+        "device_name": name,
         "processor": processor,
-        "cores": len(affinity()) if affinity else psutil.cpu_count() or 1,
+        "cores": torch.get_num_threads(),
         "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "platform": platform.platform(terse=True),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        "versions": {"python": platform.python_version()} | versions,
     }
 
 
-def git_state() -> tuple[str | None, bool | None]:
-    """The project's commit and whether tracked files differ from it; (None, None) outside a git checkout."""
+def git_state(project: Project) -> tuple[str | None, bool | None]:
+    """The project's commit and whether tracked files differ from it; (None, None) outside git."""
+
     def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=project.root, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
 
     try:
-        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD"), bool(changed)
     except (OSError, subprocess.CalledProcessError):
         return None, None

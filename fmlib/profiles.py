@@ -1,130 +1,140 @@
 """The schema of ``params/<profile>.yaml``: which models run, with which parameters, on which data.
 
-Everything that cannot work is refused before anything runs, with file, key, value and the nearest valid key.
+Everything that cannot work is refused before anything runs, with file, key, value and the nearest
+valid key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fmlib.data import PROJECT_ROOT, DatasetName
-from fmlib.models.registry import ParameterError, build, entry, explain, nearest, validate
+from fmlib.data import Dataset, load_sample
+from fmlib.fetch import load_fashion_mnist
+from fmlib.models.registry import ParameterError, build, explain, nearest, validate
+from fmlib.project import HERE, Project
 
-PARAMS_DIR = PROJECT_ROOT / "params"
-STUDIES_DIR, TABLES_DIR = PARAMS_DIR / "studies", PROJECT_ROOT / "docs" / "studies"  # what is tried, and what it gave
+Seed = Annotated[
+    int, Field(ge=0, lt=2**32)
+]  # what NumPy's legacy generators, so scikit-learn, take
+DatasetName = Literal["fashion_mnist", "sample"]
 
 
 class ProfileError(ValueError):
     """A profile that cannot be used."""
 
 
-Seed = Annotated[int, Field(ge=0, lt=2**32)]  # what NumPy's legacy generators, and so scikit-learn, take
+class Settings(BaseModel):
+    """What a profile's file says.
 
-
-class Profile(BaseModel):
-    """One profile. ``validation_fraction`` of the training images is held out, the same ones for every model and seed;
-    models in ``cuda_only`` are refused on a machine without a CUDA GPU."""
+    ``validation_fraction`` of the training images is held out, the same ones for every model and
+    seed; models in ``cuda_only`` are refused on a machine without a CUDA GPU.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
     description: str
-    dataset: DatasetName = "full"
+    dataset: DatasetName = "fashion_mnist"
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     seeds: list[Seed] = Field(default=[9], min_length=1)
     cuda_only: list[str] = []
     models: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
-@dataclass(frozen=True)
-class Job:
-    """One model with one seed: plain parameters in, plain files out."""
+class Profile(Settings):
+    """A profile of a project, by name."""
 
-    profile: str
-    dataset: DatasetName
-    validation_fraction: float
-    model: str
-    seed: int
-    parameters: Mapping[str, Any]
+    name: str
+    project: Project
 
     @property
-    def name(self) -> str:
-        return f"{self.model}-seed-{self.seed}"
+    def folder(self) -> Path:
+        """Where everything that is derived from it lies."""
+        return self.project.build / self.name
 
     @property
-    def notebook(self) -> str:
-        return entry(self.model).family
+    def results(self) -> Path:
+        """Where its records lie."""
+        return self.project.results(self.name)
 
-    @property
-    def display_name(self) -> str:
-        return entry(self.model).display_name
+    def data(self, say: Callable[[str], None] = print) -> Dataset:
+        """Its data set, split; fetched first if need be."""
+        return load_dataset(self.dataset, self.validation_fraction, self.project, say)
+
+
+def load_dataset(
+    name: str,
+    validation_fraction: float = 0.1,
+    project: Project = HERE,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """A data set by the name that profiles have for it."""
+    if name == "sample":
+        return load_sample(validation_fraction)
+    return load_fashion_mnist(project.data, validation_fraction, say)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML silently keeps the last of two equal keys; a profile that names a model twice is a mistake."""
+    """PyYAML silently keeps the last of two equal keys; a model that is named twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value if not key.tag.endswith(":merge")]
+        own = [key for key, _ in node.value if not key.tag.endswith(":merge")]
+        keys = [self.construct_object(key, deep=deep) for key in own]
         twice = next((key for key in keys if keys.count(key) > 1), None)
         if twice is not None:
-            raise yaml.MarkedYAMLError(problem=f"the key {twice!r} stands twice", problem_mark=node.start_mark)
+            problem = f"the key {twice!r} stands twice"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
         return super().construct_mapping(node, deep=deep)
 
 
-def available_profiles(folder: Path = PARAMS_DIR) -> list[str]:
-    """Names of the profiles in ``folder``."""
+def available_profiles(folder: Path) -> list[str]:
+    """Names of the profiles, or studies, in ``folder``."""
     return sorted(path.stem for path in folder.glob("*.yaml"))
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a file, ``what`` being "profile" or "study"; raises ProfileError."""
     if not path.is_file():
-        raise ProfileError(f"no {what} {path.stem!r} in {path.parent}; there are {', '.join(available_profiles(path.parent))}")
+        known = ", ".join(available_profiles(path.parent))
+        raise ProfileError(f"no {what} {path.stem!r} in {path.parent}; there are {known}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ProfileError(f"{path}: wanted keys and values, got {type(content).__name__}")
     return content
 
 
-def load_profile(name: str, folder: Path = PARAMS_DIR) -> Profile:
+def load_profile(name: str, project: Project = HERE) -> Profile:
     """Read and check one profile; raises ProfileError."""
-    path = folder / f"{name}.yaml"
+    path = project.params / f"{name}.yaml"
     content = read_yaml(path, "profile")
     try:
-        profile = validate(Profile, content | {"name": name})
-        for model, parameters in profile.models.items():
+        settings = validate(Settings, content)
+        for model, parameters in settings.models.items():
             _check_model(model, parameters)
-        for model in profile.cuda_only:
-            if model not in profile.models:
-                raise ParameterError("cuda_only", model, f"not one of the profile's models; {nearest(model, profile.models)}")
+        for model in settings.cuda_only:
+            if model not in settings.models:
+                problem = f"not one of the profile's models; {nearest(model, settings.models)}"
+                raise ParameterError("cuda_only", model, problem)
     except ValidationError as error:
-        raise ProfileError(f"{path}: {explain(error, Profile, content)}") from error
+        raise ProfileError(f"{path}: {explain(error, Settings, content)}") from error
     except ParameterError as error:
         raise ProfileError(f"{path}: {error}") from error
-    return profile
+    return Profile(**vars(settings), name=name, project=project)
 
 
-def _check_model(model: str, parameters: Mapping[str, Any]) -> None:
+def _check_model(model: str, parameters: dict[str, Any]) -> None:
+    if "seed" in parameters:
+        problem = "no parameter of a model; a profile lists its `seeds`"
+        raise ParameterError(f"models.{model}.seed", parameters["seed"], problem)
     try:
         build(model, parameters)
     except ParameterError as error:
-        key = "models" if error.key == "model" else ".".join(filter(None, ("models", model, error.key)))
-        raise ParameterError(key, error.value, error.problem) from error
-
-
-def jobs(profile: Profile) -> list[Job]:
-    """The profile's jobs: all models with the first seed, then with the next, in the profile's order of models."""
-    return [
-        Job(profile.name, profile.dataset, profile.validation_fraction, model, seed, parameters)
-        for seed in dict.fromkeys(profile.seeds)
-        for model, parameters in profile.models.items()
-    ]
+        path = ["models"] if error.key == "model" else ["models", model, error.key]
+        raise ParameterError(".".join(filter(None, path)), error.value, error.problem) from error

@@ -1,33 +1,37 @@
-"""The record one model leaves behind: its schema, and how it is saved, loaded and checked.
+"""The record that one fit leaves: what was measured, the predictions, the fitted model.
 
-A record is a folder with two plain files, ``result.json`` (a :class:`Result`) and ``predictions.npz``
-(:class:`Predictions`). The comparison reads these two and nothing else.
+A record is a folder with ``result.json``, ``predictions.npz`` and the model, as ``safetensors``,
+``skops`` or XGBoost's own format. Loading one runs no code from it.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import json
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, NonNegativeInt, model_validator
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
-from fmlib.data import ImageData
-from fmlib.measure import SMALLEST, Measurement, describe_machine, expected_calibration_error, git_state
-from fmlib.models.base import Classifier
-from fmlib.models.registry import entry
-from fmlib.training import default_device
+from fmlib.models.base import Model
+from fmlib.models.registry import MODELS, build
+from fmlib.scores import scores
 
-SCHEMA_VERSION = 1
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
-FROM_SCRATCH = ", from scratch"  # ends the name of a model whose pre-trained weights could not be had or were not wanted
+ARRAYS = ("proba", "labels", "validation_proba", "validation_labels")
+SCORES = ("accuracy", "log_loss", "ece", "confusion_matrix", "classes")
+FROM_SCRATCH = ", from scratch"  # ends the name of a model that began without given weights
 Fraction = Field(ge=0, le=1)
 
 
@@ -38,7 +42,9 @@ class ResultError(ValueError):
 class Strict(BaseModel):
     """No unknown keys, no NaN or infinity: a record says exactly what its schema says."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, frozen=True, arbitrary_types_allowed=True
+    )
 
 
 class ClassScore(Strict):
@@ -52,7 +58,7 @@ class ClassScore(Strict):
 
 
 class Epoch(Strict):
-    """One epoch of training. ``stage`` tells the stages of a recipe apart, as in transfer learning."""
+    """One epoch of training; ``stage`` tells the stages of a recipe apart."""
 
     stage: str = "train"
     epoch: int = Field(ge=1)
@@ -65,7 +71,7 @@ class Epoch(Strict):
 
 
 class Environment(Strict):
-    """Where a result was measured. Only results of equal ``machine_id`` share a time or memory chart."""
+    """Where a result was measured. Only results of equal ``machine_id`` share a time chart."""
 
     device: Literal["cpu", "cuda"]
     device_name: str
@@ -83,7 +89,7 @@ class Environment(Strict):
 
 
 class Weights(Strict):
-    """Pre-trained weights a model started from; ``source`` is ``"none"`` for training from scratch."""
+    """Pre-trained weights a model started from; ``source`` is ``"none"`` from scratch."""
 
     source: str = "none"
     sha256: str | None = None
@@ -92,21 +98,24 @@ class Weights(Strict):
 class Result(Strict):
     """Everything measured about one model with one seed. Units stand in the names.
 
-    ``train_seconds`` counts training steps only, ``fit_wall_seconds`` all of ``fit``; ``predict_seconds`` is one pass over
-    the test images after a warm-up, ``latency_ms_*`` one image at a time. ``peak_rss_mb`` is the process's peak during
-    ``fit``, ``rss_baseline_mb`` what it held before it. Scores are on the test images.
+    ``train_seconds`` counts training steps only, ``fit_wall_seconds`` all of ``fit``;
+    ``predict_seconds`` is one pass over the test images after a warm-up, ``latency_ms_*`` one image
+    at a time. ``peak_rss_mb`` is the process's peak during ``fit``, ``rss_baseline_mb`` what it held
+    before it. ``weights`` is None for a model that knows no pre-trained ones. ``fitted`` is what
+    the model's file lacks. ``key`` is the job's.
+
+    The predictions are class probabilities float16 (n, classes) and labels int64 (n,), in data-set
+    order. Scores are on the test images; they follow from the predictions, or it is refused.
     """
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[2] = 2
     model: str
-    family: str
-    display_name: str
-    profile: str
     seed: int
+    key: str
     parameters: dict[str, Any]
-    weights: Weights = Weights()
-    parameter_count: NonNegativeInt
-    flops_per_image: NonNegativeFloat
+    weights: Weights | None = None
+    parameter_count: NonNegativeInt | None
+    flops_per_image: NonNegativeFloat | None
     train_seconds: NonNegativeFloat
     fit_wall_seconds: NonNegativeFloat
     predict_seconds: NonNegativeFloat
@@ -127,22 +136,47 @@ class Result(Strict):
     environment: Environment
     data_sha256: str
     split_sha256: str
-    job_sha256: str | None = None
     git_commit: str | None = None
     git_dirty: bool | None = None
+    fitted: dict[str, Any] = {}
+
+    proba: NDArray[np.float16] = Field(exclude=True, repr=False)
+    labels: NDArray[np.int64] = Field(exclude=True, repr=False)
+    validation_proba: NDArray[np.float16] = Field(exclude=True, repr=False)
+    validation_labels: NDArray[np.int64] = Field(exclude=True, repr=False)
 
     @model_validator(mode="after")
-    def _counts_agree(self) -> Result:
-        matrix = np.asarray(self.confusion_matrix)
-        if matrix.shape != (len(self.classes),) * 2 or matrix.sum() != self.test_size:
-            raise ValueError(f"confusion_matrix: wanted {len(self.classes)} rows and columns that sum to {self.test_size} "
-                             f"test images, got shape {matrix.shape} and sum {matrix.sum()}")
-        if not np.isclose(matrix.trace() / max(self.test_size, 1), self.accuracy, atol=1e-6):
-            raise ValueError(f"accuracy {self.accuracy} does not follow from the confusion_matrix")
+    def _predictions_agree(self) -> Result:
+        parts = {
+            "test": (self.proba, self.labels, self.test_size),
+            "validation": (self.validation_proba, self.validation_labels, self.validation_size),
+        }
+        for name, (proba, labels, size) in parts.items():
+            _check_predictions(name, proba, labels, (size, len(self.classes)))
+        said = self.model_dump(include=set(SCORES))
+        for name, value in scores(self.proba, self.labels, self.class_names).items():
+            if not _same(said[name], value):
+                shown = f"{said[name]}, they give {value}" if isinstance(value, float) else "others"
+                raise ValueError(f"{name} does not follow from the predictions: it says {shown}")
         return self
 
     @property
+    def title(self) -> str:
+        """The model's name for readers."""
+        known = MODELS.get(self.model)
+        name = known.title if known else self.model.replace("_", " ")
+        scratch = self.weights is not None and self.weights.source == "none"
+        return name + FROM_SCRATCH if scratch else name
+
+    @property
+    def family(self) -> str:
+        """The chapter that tells about the model."""
+        known = MODELS.get(self.model)
+        return known.family if known else "own"
+
+    @property
     def class_names(self) -> list[str]:
+        """The classes, in the order of their numbers."""
         return [score.name for score in self.classes]
 
     @property
@@ -151,137 +185,120 @@ class Result(Strict):
         return max(self.peak_rss_mb - self.rss_baseline_mb, 0.0)
 
 
-@dataclass(frozen=True)
-class Predictions:
-    """Class probabilities, in data-set order: ``proba`` float16 (n_test, n_classes) and ``labels`` int64 (n_test,), and the
-    same of the validation images."""
-
-    proba: NDArray[np.float16]
-    labels: NDArray[np.int64]
-    validation_proba: NDArray[np.float16]
-    validation_labels: NDArray[np.int64]
-
-    def check(self, result: Result) -> None:
-        """Raise ResultError unless shapes, ranges and accuracy agree with ``result``."""
-        for name, proba, labels, size in (
-            ("test", self.proba, self.labels, result.test_size),
-            ("validation", self.validation_proba, self.validation_labels, result.validation_size),
-        ):
-            if proba.shape != (size, len(result.classes)) or labels.shape != (size,):
-                raise ResultError(f"{name} predictions: wanted {size} rows of {len(result.classes)} classes, "
-                                  f"got proba {proba.shape} and labels {labels.shape}")
-            sums = proba.sum(1, dtype=np.float32)
-            if not ((proba >= 0).all() and np.allclose(sums, 1, atol=0.02)):  # NaN fails both
-                raise ResultError(f"{name} predictions: rows of proba must be probabilities that sum to 1, "
-                                  f"got sums from {sums.min():.3g} to {sums.max():.3g}")
-        got = np.mean(self.proba.argmax(1) == self.labels)
-        if abs(got - result.accuracy) > 1e-6:
-            raise ResultError(f"predictions give accuracy {got:.4f}, result.json says {result.accuracy:.4f}")
+def _check_predictions(
+    name: str, proba: NDArray[Any], labels: NDArray[Any], shape: tuple[int, int]
+) -> None:
+    size, classes = shape
+    if proba.shape != shape or labels.shape != (size,):
+        wanted = f"{size} rows of {classes} classes"
+        got = f"proba {proba.shape} and labels {labels.shape}"
+        raise ValueError(f"{name} predictions: wanted {wanted}, got {got}")
+    if not ((labels >= 0) & (labels < classes)).all():
+        raise ValueError(f"{name} labels: wanted 0 to {classes - 1}, got others")
+    sums = proba.sum(1, dtype=np.float32)
+    if not ((proba >= 0).all() and np.allclose(sums, 1, atol=0.02)):  # NaN fails both
+        got = f"sums from {sums.min():.3g} to {sums.max():.3g}"
+        raise ValueError(f"{name} predictions: wanted probabilities that sum to 1, got {got}")
 
 
-def scores(proba: NDArray[np.float32], labels: NDArray[np.int64], class_names: Sequence[str]) -> dict[str, Any]:
-    """The scores of a Result, by field name, from class probabilities (n, classes) and labels (n,)."""
-    classes = range(len(class_names))
-    predicted = proba.argmax(1)
-    exact = np.maximum(proba, SMALLEST, dtype=np.float64)
-    table = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0.0)
-    return {
-        "accuracy": float(np.mean(predicted == labels)),
-        "log_loss": float(log_loss(labels, exact / exact.sum(1, keepdims=True), labels=classes)),
-        "ece": expected_calibration_error(proba, labels),
-        "confusion_matrix": confusion_matrix(labels, predicted, labels=classes).tolist(),
-        "classes": [
-            {"name": name, "precision": precision, "recall": recall, "f1": f1, "support": support}
-            for name, precision, recall, f1, support in zip(class_names, *table, strict=True)
-        ],
-    }
+def _same(said: Any, value: Any) -> bool:
+    """Whether two scores agree, but for the rounding of another machine's sums."""
+    if isinstance(value, float):
+        return bool(np.isclose(said, value, rtol=1e-6, atol=1e-9))
+    if isinstance(value, dict):
+        return all(_same(said[key], value[key]) for key in value)
+    if isinstance(value, list):
+        return len(said) == len(value) and all(map(_same, said, value))
+    return bool(said == value)
 
 
-def _half(proba: NDArray[np.float32]) -> NDArray[np.float16]:
-    """The probabilities (n, classes) in half precision, predicting the same classes where rounding made two of them equal."""
-    half, images, predicted = proba.astype(np.float16), np.arange(len(proba)), proba.argmax(1)
-    changed = half.argmax(1) != predicted
-    half[images[changed], predicted[changed]] = np.nextafter(half[changed].max(1), np.float16(1))
-    return half
+def half(proba: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Probabilities (n, classes) in half precision, which predict the same classes."""
+    rounded, images, predicted = proba.astype(np.float16), np.arange(len(proba)), proba.argmax(1)
+    changed = rounded.argmax(1) != predicted  # where rounding made two of them equal
+    raised = np.nextafter(rounded[changed].max(1), np.float16(1))
+    rounded[images[changed], predicted[changed]] = raised
+    return rounded
 
 
-def make_record(model: str, classifier: Classifier, data: ImageData, measured: Measurement, **job: Any) -> Record:
-    """The record of a measured classifier; ``job`` gives profile, seed, parameters and what else the schema wants."""
-    memory, commit, dirty = measured.memory, *git_state()
-    weights = getattr(classifier, "weights_", None)  # only a model that can start from pre-trained ones has it
-    scratch = FROM_SCRATCH if weights and weights["source"] == "none" else ""
-    result = Result(
-        model=model, family=entry(model).family, display_name=entry(model).display_name + scratch,
-        weights=Weights(**(weights or {})), **vars(memory),
-        parameter_count=classifier.parameter_count(), flops_per_image=classifier.flops_per_image(),
-        train_seconds=measured.train_seconds, fit_wall_seconds=measured.fit_wall_seconds,
-        predict_seconds=measured.predict_seconds,
-        latency_ms_p50=measured.latency_ms_p50, latency_ms_p95=measured.latency_ms_p95,
-        train_size=len(data.train_labels), validation_size=len(data.validation_labels), test_size=len(data.test_labels),
-        **scores(measured.proba, data.test_labels, data.class_names), history=classifier.history_,
-        environment=describe_machine(default_device()), data_sha256=data.data_sha256, split_sha256=data.split_sha256,
-        git_commit=commit, git_dirty=dirty, **job,
-    )  # fmt: skip
-    half = [_half(proba) for proba in (measured.proba, measured.validation_proba)]
-    return Record(result, Predictions(half[0], data.test_labels, half[1], data.validation_labels))
+def in_words(error: Exception) -> str:
+    """What is wrong, in one line; of a record that breaks its schema, the first fault."""
+    if not isinstance(error, ValidationError):
+        return " ".join(str(error).split()) or type(error).__name__
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"]))
+    return f"{where}: {fault['msg']}" if where else fault["msg"].removeprefix("Value error, ")
 
 
-@dataclass(frozen=True)
-class Record:
-    """One loaded record."""
-
-    result: Result
-    predictions: Predictions
+# --- On disk ----------------------------------------------------------------------------------
 
 
-def record_folder(results_dir: str | os.PathLike[str], model: str, seed: int) -> Path:
+def record_folder(results_dir: Path, model: str, seed: int) -> Path:
     """Where the record of ``model`` and ``seed`` lies under a results folder."""
-    return Path(results_dir) / model / f"seed-{seed}"
+    return results_dir / model / f"seed-{seed}"
 
 
-def save(record: Record, results_dir: str | os.PathLike[str]) -> Path:
-    """Check and write one record under ``results_dir``; it appears whole or not at all. Returns its folder."""
-    result, predictions = record.result, record.predictions
-    predictions.check(result)
-    folder = record_folder(results_dir, result.model, result.seed)
+def save(result: Result, model: Model | None, folder: Path) -> Result:
+    """Write a record, with the fitted model if there is one; it appears whole or not at all.
+
+    Returns the result with what the model's file lacks in ``fitted``.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as scratch:
         incoming = Path(scratch) / folder.name
         incoming.mkdir()
-        (incoming / RESULT_FILE).write_text(result.model_dump_json(indent=1), encoding="utf-8")
-        np.savez_compressed(incoming / PREDICTIONS_FILE, **vars(predictions))
-        shutil.rmtree(folder, ignore_errors=True)
+        if model is not None:
+            result = result.model_copy(update={"fitted": model.save(incoming)})
+        text = result.model_dump_json(indent=1)
+        (incoming / RESULT_FILE).write_text(text, encoding="utf-8")
+        arrays = {name: getattr(result, name) for name in ARRAYS}
+        np.savez_compressed(incoming / PREDICTIONS_FILE, **arrays)
+        if folder.exists():
+            folder.rename(Path(scratch) / "old")
         incoming.rename(folder)
-    return folder
+    return result
 
 
-def load(folder: str | os.PathLike[str]) -> Record:
-    """Read and check the record in ``folder``; raises ResultError with the reason if it cannot be trusted."""
-    folder = Path(folder)
+def load(folder: Path) -> Result:
+    """Read and check the record in ``folder``; ResultError says why it cannot be trusted."""
     try:
-        result = Result.model_validate_json((folder / RESULT_FILE).read_text(encoding="utf-8"))
+        text = (folder / RESULT_FILE).read_text(encoding="utf-8")
         with np.load(folder / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-            predictions = Predictions(**{name: arrays[name] for name in arrays})
-        predictions.check(result)
-    except Exception as error:  # any fault of a file means the same to the reader: this record is no good
-        raise ResultError(f"{folder}: {error}") from error
-    return Record(result, predictions)
+            predictions = {name: arrays[name] for name in ARRAYS}
+        return Result.model_validate(json.loads(text) | predictions)
+    except Exception as error:  # whatever is wrong with a file, this record is no good
+        raise ResultError(f"{folder}: {in_words(error)}") from error
 
 
-def load_all(results_dir: str | os.PathLike[str]) -> list[Record]:
-    """Every record under ``results_dir``, in alphabetical order of model and seed; they must agree, see :func:`check_agree`."""
-    records = [load(path.parent) for path in sorted(Path(results_dir).glob(f"*/seed-*/{RESULT_FILE}"))]
-    check_agree(records)
-    return records
+def load_model(folder: Path) -> Model:
+    """The fitted model of the record in ``folder``; predicts what it did when it was fitted.
+
+    Raises ResultError where the record has none, or it cannot be loaded.
+    """
+    from fmlib import fast
+
+    fast.enable()
+    result = load(folder)
+    try:
+        return build(result.model, result.parameters).load(folder, result.fitted)
+    except Exception as error:
+        raise ResultError(f"{folder}: its model: {in_words(error)}") from error
 
 
-def check_agree(records: Iterable[Record]) -> None:
-    """Raise ResultError unless all records have the same data, split and test labels, so that they can be compared."""
-    records = list(records)
+def load_all(results_dir: Path) -> list[Result]:
+    """Every record under ``results_dir``, by model and seed; see :func:`check_agree`."""
+    found = [load(path.parent) for path in sorted(results_dir.glob(f"*/seed-*/{RESULT_FILE}"))]
+    check_agree(found)
+    return found
+
+
+def check_agree(found: Iterable[Result]) -> None:
+    """Raise ResultError unless all have the same data and split, so that they can be compared."""
+    found = list(found)
     for name in ("data_sha256", "split_sha256"):
-        seen = {getattr(record.result, name): record.result for record in records}
+        seen = {getattr(one, name): one for one in found}
         if len(seen) > 1:
-            found = ", ".join(f"{result.model} seed {result.seed}: {value[:12]}" for value, result in seen.items())
-            raise ResultError(f"results disagree on {name} and cannot be compared ({found}); delete the stale ones")
-    if any(not np.array_equal(record.predictions.labels, records[0].predictions.labels) for record in records):
+            whose = ", ".join(f"{one.model} seed {one.seed}: {h[:12]}" for h, one in seen.items())
+            raise ResultError(f"results disagree on {name} and cannot be compared ({whose})")
+    if any(not np.array_equal(one.labels, found[0].labels) for one in found):
         raise ResultError("results disagree on the test labels and cannot be compared")

@@ -1,9 +1,8 @@
-"""The models, all behind one contract; ``registry`` knows them by name."""
+"""The models, all behind one contract, known by name."""
 
-import warnings
+from fmlib.models.base import Estimator, Model, Network
+from fmlib.models.registry import register
 
-from tqdm import TqdmWarning
+from fmlib.models import classical, cnn, mlp, transfer  # isort: skip - which register themselves
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore", TqdmWarning)  # timm's dependencies look for widgets that nothing here uses
-    import timm as timm
+__all__ = ["Estimator", "Model", "Network", "classical", "cnn", "mlp", "register", "transfer"]

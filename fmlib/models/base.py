@@ -1,37 +1,380 @@
-"""What every model is: the contract, and the little that all share."""
+"""What every model is: the contract, and its two kinds, networks and estimators."""
 
 from __future__ import annotations
 
-from typing import Protocol, Self
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
 
-from fmlib.data import Images, Labels
+from fmlib import training
+from fmlib.data import Dataset, Images, Labels, Part, Spec, check_images
+from fmlib.device import Stopwatch, default_device, seed_everything
+from fmlib.scores import fit_temperature
+from fmlib.training import QUIET, Progress, Recipe, Trainer
+from fmlib.transforms import channels_first
+
+STRICT = ConfigDict(extra="forbid")
+Features = NDArray[np.float32]
 
 
-class Classifier(Protocol):
-    """The contract. Constructors only store; attributes that ``fit`` finds end in ``_``; fitting again forgets the first fit.
+@dataclass(config=STRICT, kw_only=True)
+class Model:
+    """The contract. A model's fields are its parameters; a constructor only stores them.
 
-    Images are raw, uint8 (n, 28, 28), and labels int64 (n,): scaling, resizing and augmentation are a model's own business.
-    ``validation`` is a pair of images and labels for choices such as early stopping and calibration, never for training.
-    What are no such images or labels is refused, by ``fmlib.data.check_images`` and ``check_labelled``. Probabilities have a
-    column a class, also for one that training never saw. Training time, parameters and operations are above 0.
+    Attributes that ``fit`` finds end in ``_``; fitting again forgets the first fit. Images are raw,
+    uint8 (n, *spec.image_shape): scaling, resizing and augmentation are a model's own business.
+    Validation images are for choices such as early stopping and calibration, never for training.
+    Probabilities have a column a class, also for one that training never saw.
     """
 
-    train_seconds_: float  # training steps alone, validation and calibration excluded
-    history_: list[dict[str, object]]  # a row an epoch, as results.Epoch; empty where there are no epochs
+    name: ClassVar[str] = ""  # these three are set by `register`
+    title: ClassVar[str] = ""
+    family: ClassVar[str] = ""
 
-    def fit(self, images: Images, labels: Labels, validation: tuple[Images, Labels]) -> Self: ...
-    def predict_proba(self, images: Images) -> NDArray[np.float32]: ...
-    def predict(self, images: Images) -> Labels: ...
-    def parameter_count(self) -> int: ...
-    def flops_per_image(self) -> float: ...
+    def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
+        """Fit on the training images of ``data``; everything random follows from ``seed``.
 
+        Leaves ``spec_``, ``train_seconds_`` (of training alone, validation and calibration
+        excluded) and ``history_`` (a row an epoch, as ``results.Epoch``; empty where there are no
+        epochs).
+        """
+        raise NotImplementedError
 
-class Predictor:
-    """Predicts the most probable class."""
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        """Class probabilities (n, classes) of raw images."""
+        raise NotImplementedError
 
     def predict(self, images: Images) -> Labels:
-        """Class indices int64 (n,) of raw images uint8 (n, 28, 28)."""
-        return self.predict_proba(images).argmax(axis=1)  # type: ignore[attr-defined]
+        """The most probable class of each image, int64 (n,)."""
+        return self.predict_proba(images).argmax(axis=1)
+
+    def parameter_count(self) -> int | None:
+        """Numbers that the fit has learnt; None where nobody has said how to count them."""
+        return None
+
+    def flops_per_image(self) -> float | None:
+        """Operations of one prediction, two a multiply-add; None where nobody knows."""
+        return None
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write what was fitted to ``folder``; what is not arrays is returned as plain values."""
+        raise NotImplementedError
+
+    def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
+        """Take back what :meth:`save` wrote and returned; the model then predicts as it did."""
+        raise NotImplementedError
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters with their values, defaults included, as plain values."""
+        return json.loads(TypeAdapter(type(self)).dump_json(self))
+
+
+# --- Networks ---------------------------------------------------------------------------------
+
+
+class Dropout(nn.Dropout):
+    """Dropout in a fifth of torch's time on a CPU, whose random numbers cost more than a layer.
+
+    A value is kept or dropped by 16 random bits, so ``p`` is rounded to a multiple of 2**-16.
+    """
+
+    def forward(self, batch: Tensor) -> Tensor:
+        if not self.training or batch.is_cuda:
+            return super().forward(batch)
+        count, dropped = batch.numel(), round(self.p * 2**16)
+        bits = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+        kept = bits.view(torch.int16)[:count].view_as(batch) >= dropped - 2**15
+        return batch * (kept.to(batch.dtype) / (1 - self.p))
+
+
+@dataclass(config=STRICT, kw_only=True)
+class Network(Model):
+    """A network, trained by its ``recipe``; a subclass says how it is built."""
+
+    recipe: Recipe = Recipe()
+
+    def build(self, spec: Spec, examples: Tensor) -> nn.Module:
+        """A new network, with random weights from torch's global generator, that returns logits.
+
+        ``examples``: inputs float32 (n, channels, H, W), some training images after the eval
+        transform; zeros when the weights of a fitted network are loaded next.
+        """
+        raise NotImplementedError
+
+    def settle(self) -> Recipe:
+        """The recipe to train by, before anything else is done."""
+        return self.recipe
+
+    def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
+        seed_everything(seed)
+        self.spec_, self.device_, self.seed_ = data.spec, default_device(), seed
+        self.history_: list[dict[str, Any]] = []
+        self.train_seconds_ = 0.0
+        self.recipes_: dict[str, Recipe] = {}
+        images, labels = self._on_device(data.train)
+        self.recipe_ = self.settle()
+        self.mean_, self.std_ = self.recipe_.statistics(images)
+        self._make(self.recipe_.inputs(images[:5000], self.mean_, self.std_))
+        self.train_stages(images, labels, self._on_device(data.validation), progress)
+        return self
+
+    def train_stages(
+        self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor], progress: Progress
+    ) -> None:
+        """Train in stages, of which most networks have one."""
+        self.run_stage("train", self.recipe_, images, labels, validation, progress)
+
+    def run_stage(
+        self,
+        stage: str,
+        recipe: Recipe,
+        images: Tensor,
+        labels: Tensor,
+        validation: tuple[Tensor, Tensor],
+        progress: Progress,
+    ) -> None:
+        """Train the network by a recipe; images are raw, or features of a part that is frozen."""
+        self.trainer_ = self.trainer(recipe, stage, progress).train(images, labels, validation)
+        self.recipes_[stage] = recipe
+        self.history_ += self.trainer_.history
+        self.train_seconds_ += self.trainer_.train_seconds
+
+    def trainer(self, recipe: Recipe, stage: str = "train", progress: Progress = QUIET) -> Trainer:
+        """A trainer of the network as it is."""
+        return Trainer(
+            self.network_,
+            recipe,
+            self.mean_,
+            self.std_,
+            self.spec_.num_classes,
+            self.device_,
+            self.seed_,
+            stage,
+            progress,
+        )
+
+    def _make(self, examples: Tensor) -> None:
+        self.network_ = self.build(self.spec_, examples).to(self.device_)
+        training.speedups.layers(self.network_, examples[:1])
+
+    def _on_device(self, part: Part) -> tuple[Tensor, Tensor]:
+        images, labels = (torch.from_numpy(np.ascontiguousarray(array)) for array in part)
+        return channels_first(images).to(self.device_), labels.to(self.device_)
+
+    def _images(self, images: Images) -> Tensor:
+        checked = np.ascontiguousarray(check_images(images, self.spec_))
+        return channels_first(torch.from_numpy(checked)).to(self.device_)
+
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        return self.trainer_.test(self._images(images)).cpu().numpy()
+
+    def inputs(self, images: Images) -> Tensor:
+        """What the network sees of raw images: float32 (n, channels, H, W), on its device."""
+        return self.trainer_.inputs(self._images(images))
+
+    def parameter_count(self) -> int:
+        """Weights of the network, fixed ones included."""
+        return sum(parameter.numel() for parameter in self.network_.parameters())
+
+    def flops_per_image(self) -> float:
+        """Operations of one prediction, two a multiply-add, in convolutions and matrix products."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            self.predict_proba(np.zeros((1, *self.spec_.image_shape), np.uint8))
+        return float(counter.get_total_flops())
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        from safetensors.torch import save_file
+
+        state = {name: one.contiguous() for name, one in self.network_.state_dict().items()}
+        path = folder / "model.safetensors"
+        save_file(state, path)
+        path.chmod(0o644)  # as readable as the rest of a record
+        return {
+            "spec": dataclasses.asdict(self.spec_),
+            "mean": self.mean_,
+            "std": self.std_,
+            "recipe": self.recipe_.model_dump(),
+            "recipes": {stage: recipe.model_dump() for stage, recipe in self.recipes_.items()},
+        }
+
+    def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
+        from safetensors.torch import load_file
+
+        self.spec_, self.device_, self.seed_ = Spec(**fitted["spec"]), default_device(), 0
+        seed_everything(self.seed_)  # precision, as the fit had it
+        self.mean_, self.std_ = fitted["mean"], fitted["std"]
+        self.recipe_ = Recipe(**fitted["recipe"])
+        self.recipes_ = {stage: Recipe(**one) for stage, one in fitted["recipes"].items()}
+        blank = torch.zeros(8, *self.spec_.image_shape, dtype=torch.uint8, device=self.device_)
+        self._make(self.recipe_.inputs(channels_first(blank), self.mean_, self.std_))
+        self.network_.load_state_dict(load_file(folder / "model.safetensors"))
+        self.trainer_ = self.trainer(self.recipe_)
+        return self
+
+
+# --- Estimators -------------------------------------------------------------------------------
+
+
+@dataclass(config=STRICT, kw_only=True)
+class Estimator(Model):
+    """An estimator of scikit-learn's kind behind features of raw images; a subclass makes it.
+
+    ``features``: pixels from 0 to 1, their square roots ("roots", a gamma correction that spreads
+    the dark shades), or histograms of oriented gradients ("hog").
+    """
+
+    features: Literal["pixels", "roots", "hog"] = "pixels"
+
+    def make(self, seed: int) -> Any:
+        """A new estimator with ``fit`` and ``predict_proba``, or else ``decision_function``."""
+        raise NotImplementedError
+
+    def count_flops(self, features: Features) -> float | None:
+        """Operations of one prediction, the mean over these features (n, features)."""
+        return None
+
+    def settings(self) -> dict[str, Any]:
+        """The parameters of a subclass whose fields are named as its estimator's."""
+        own = dataclasses.fields(self)  # type: ignore[arg-type]
+        return {field.name: getattr(self, field.name) for field in own if field.name != "features"}
+
+    def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
+        self.spec_, self.history_, watch = data.spec, [], Stopwatch()
+        self.classes_, encoded = np.unique(data.train_labels, return_inverse=True)  # without gaps
+        with watch:
+            self.estimator_ = self.make(seed)
+            self.estimator_.fit(self.describe(data.train_images), encoded)
+        self.train_seconds_, self.temperature_ = watch.seconds, 1.0
+        if not hasattr(self.estimator_, "predict_proba"):
+            self._calibrate(*data.validation)
+        self.flops_ = self.count_flops(self.describe(data.validation_images[:500]))
+        return self
+
+    def _calibrate(self, images: Images, labels: Labels) -> None:
+        """Scores become probabilities by one temperature (Guo et al. 2017)."""
+        known = np.isin(labels, self.classes_)  # a class that training never saw has no score
+        encoded = np.searchsorted(self.classes_, labels[known])
+        scores = self._scores(self.describe(images[known]))
+        self.temperature_ = fit_temperature(scores, encoded)
+
+    def _scores(self, features: Features) -> NDArray[np.float64]:
+        """Logits (n, classes seen); of two classes scikit-learn gives one number, for the second."""
+        scores = np.asarray(self.estimator_.decision_function(features), np.float64)
+        return np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
+
+    def predict_proba(self, images: Images) -> NDArray[np.float32]:
+        features = self.describe(check_images(images, self.spec_))
+        if hasattr(self.estimator_, "predict_proba"):
+            proba = self.estimator_.predict_proba(features)
+        else:
+            scaled = torch.from_numpy(self._scores(features) / self.temperature_)
+            proba = scaled.softmax(1).numpy()
+        full = np.zeros((len(proba), self.spec_.num_classes), np.float32)
+        full[:, self.classes_] = proba  # a class that training never saw gets probability 0
+        return full
+
+    def describe(self, images: Images) -> Features:
+        """The features float32 (n, features) of raw images."""
+        if self.features == "hog":
+            return hog(images)
+        pixels = images.reshape(len(images), -1).astype(np.float32) / 255
+        return np.sqrt(pixels, out=pixels) if self.features == "roots" else pixels
+
+    def flops_per_image(self) -> float | None:
+        return self.flops_
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        self.dump(folder)
+        return {
+            "spec": dataclasses.asdict(self.spec_),
+            "classes": self.classes_.tolist(),
+            "temperature": self.temperature_,
+            "flops": self.flops_,
+        }
+
+    def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
+        self.spec_, self.classes_ = Spec(**fitted["spec"]), np.asarray(fitted["classes"])
+        self.temperature_, self.flops_ = fitted["temperature"], fitted["flops"]
+        self.estimator_ = self.restore(folder)
+        return self
+
+    def dump(self, folder: Path) -> None:
+        """Write the estimator as skops does: no pickle, and loading runs no code from the file."""
+        from skops import io
+
+        io.dump(self.estimator_, folder / "model.skops")
+
+    def restore(self, folder: Path) -> Any:
+        """The estimator that :meth:`dump` wrote.
+
+        Only scikit-learn's types and those of the model's own module are made. Raises ValueError
+        where a tree's nodes lead outside of it, which scikit-learn would follow unchecked.
+        """
+        from skops import io
+
+        path = folder / "model.skops"
+        modules = {cls.__module__ for cls in type(self).__mro__}
+        known = [
+            kind
+            for kind in io.get_untrusted_types(file=path)
+            if kind.startswith("sklearn.") or kind.rpartition(".")[0] in modules
+        ]
+        estimator = io.load(path, trusted=known)
+        for tree in _trees(estimator):
+            children = np.stack([tree.children_left, tree.children_right])
+            inside = children.max() < tree.node_count and tree.feature.max() < tree.n_features
+            if not inside or (children < -1).any():
+                raise ValueError("a tree's nodes lead outside of it")
+        return estimator
+
+
+def _trees(estimator: Any) -> Iterator[Any]:
+    """The trees of scikit-learn that an estimator is made of."""
+    if hasattr(estimator, "tree_"):
+        yield estimator.tree_
+    parts = np.ravel(getattr(estimator, "estimators_", [])).tolist()
+    for part in parts + [step for _, step in getattr(estimator, "steps", [])]:
+        yield from _trees(part)
+
+
+def hog(
+    images: Images, cell_size: int = 4, orientations: int = 9, batch_size: int = 2000
+) -> Features:
+    """Histograms of oriented gradients of images uint8 (n, H, W): float32 (n, features).
+
+    Of colour images, of their mean over channels. Dalal and Triggs 2005,
+    https://doi.org/10.1109/CVPR.2005.177: square-root gamma, unsigned gradients with votes shared
+    between neighbouring orientations, square cells, overlapping blocks of 2 x 2 cells, clipped L2
+    norm.
+    """
+    batches = torch.from_numpy(np.ascontiguousarray(images)).split(batch_size)
+    return torch.cat([_hog_batch(batch, cell_size, orientations) for batch in batches]).numpy()
+
+
+def _hog_batch(images: Tensor, cell_size: int, orientations: int) -> Tensor:
+    grey = images.float() if images.ndim == 3 else images.float().mean(-1)
+    x = (grey / 255).sqrt()
+    dx = F.pad(x[:, :, 2:] - x[:, :, :-2], (1, 1))
+    dy = F.pad(x[:, 2:] - x[:, :-2], (0, 0, 1, 1))
+    magnitude = torch.hypot(dx, dy)
+    angle = torch.atan2(dy, dx) % torch.pi / torch.pi * orientations
+    lower = angle.floor()
+    share, lower = angle - lower, lower.long()
+    votes = x.new_zeros(len(x), orientations, *x.shape[1:])
+    for bins, weight in ((lower, 1 - share), (lower + 1, share)):
+        votes.scatter_add_(1, bins[:, None] % orientations, (magnitude * weight)[:, None])
+    blocks = F.unfold(F.avg_pool2d(votes, cell_size), kernel_size=2).transpose(1, 2)
+    clipped = F.normalize(blocks, dim=2).clamp(max=0.2)
+    return F.normalize(clipped, dim=2).flatten(1)

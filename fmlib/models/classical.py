@@ -1,115 +1,34 @@
-"""Decision tree, random forest, SVM and gradient boosting, on pixels, on their square roots or on HOG features."""
+"""Decision tree, random forest, SVM and gradient boosting."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, PositiveFloat, PositiveInt
-from pydantic.dataclasses import dataclass
+from pydantic import Field, PositiveFloat, PositiveInt
 from scipy.special import log_expit
-from sklearn.calibration import CalibratedClassifierCV
 from sklearn.decomposition import PCA
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
-from xgboost import XGBClassifier
 
-from fmlib.data import NUM_CLASSES, Images, Labels, check_images, check_labelled
-from fmlib.models.base import Predictor
-from fmlib.training import Stopwatch
+from fmlib.data import Labels
+from fmlib.device import available_cores
+from fmlib.models.base import Estimator, Features
+from fmlib.models.registry import register
 
-Features = NDArray[np.float32]
+if TYPE_CHECKING:
+    from xgboost import XGBClassifier
+
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-def hog(images: Images, cell_size: int = 4, orientations: int = 9, batch_size: int = 2000) -> Features:
-    """Histograms of oriented gradients of images uint8 (n, H, W): float32 (n, features).
-
-    Dalal and Triggs 2005, https://doi.org/10.1109/CVPR.2005.177: square-root gamma, unsigned gradients with votes shared
-    between neighbouring orientations, square cells, overlapping blocks of 2 x 2 cells, clipped L2 norm.
-    """
-    batches = torch.from_numpy(np.ascontiguousarray(images)).split(batch_size)
-    return torch.cat([_hog_batch(batch, cell_size, orientations) for batch in batches]).numpy()
-
-
-def _hog_batch(images: torch.Tensor, cell_size: int, orientations: int) -> torch.Tensor:
-    x = (images.float() / 255).sqrt()
-    dx = F.pad(x[:, :, 2:] - x[:, :, :-2], (1, 1))
-    dy = F.pad(x[:, 2:] - x[:, :-2], (0, 0, 1, 1))
-    magnitude, angle = torch.hypot(dx, dy), torch.atan2(dy, dx) % torch.pi / torch.pi * orientations
-    lower = angle.floor()
-    share, lower = angle - lower, lower.long()
-    votes = x.new_zeros(len(x), orientations, *x.shape[1:])
-    for bins, weight in ((lower, 1 - share), (lower + 1, share)):
-        votes.scatter_add_(1, bins[:, None] % orientations, (magnitude * weight)[:, None])
-    blocks = F.unfold(F.avg_pool2d(votes, cell_size), kernel_size=2).transpose(1, 2)
-    clipped = F.normalize(blocks, dim=2).clamp(max=0.2)
-    return F.normalize(clipped, dim=2).flatten(1)
-
-
-@dataclass(config=ConfigDict(extra="forbid"))
-class Classical(Predictor):
-    """What the four share: features of raw images in, an estimator of scikit-learn's kind behind.
-
-    ``features``: pixels from 0 to 1, their square roots ("roots", a gamma correction that spreads the dark shades), or
-    histograms of oriented gradients ("hog").
-    """
-
-    features: Literal["pixels", "roots", "hog"] = "pixels"
-    seed: int = 9
-
-    def fit(self, images: Images, labels: Labels, validation: tuple[Images, Labels]) -> Self:
-        images, labels = check_labelled(images, labels)
-        validation = check_labelled(*validation, name="validation")
-        self.history_, watch = [], Stopwatch()
-        self.classes_, encoded = np.unique(labels, return_inverse=True)  # XGBoost wants them without gaps
-        with watch:
-            self.estimator_ = self._fit(self._features(images), encoded)
-        self.train_seconds_ = watch.seconds
-        self._calibrate(*validation)
-        self.flops_ = self._flops(self._features(validation[0][:500]))
-        return self
-
-    def predict_proba(self, images: Images) -> NDArray[np.float32]:
-        proba = self.estimator_.predict_proba(self._features(check_images(images)))
-        full = np.zeros((len(proba), NUM_CLASSES), np.float32)
-        full[:, self.classes_] = proba  # a class that training never saw gets probability 0
-        return full
-
-    def flops_per_image(self) -> float:
-        """Operations of one prediction; of trees, the comparisons along the paths, of boosted ones the most there can be."""
-        return self.flops_
-
-    def _features(self, images: Images) -> Features:
-        if self.features == "hog":
-            return hog(images)
-        pixels = images.reshape(len(images), -1).astype(np.float32) / 255
-        return np.sqrt(pixels, out=pixels) if self.features == "roots" else pixels
-
-    def _settings(self) -> dict[str, Any]:
-        """The estimator's own parameters: a model of trees names its fields as its estimator does."""
-        return {name: value for name, value in asdict(self).items() if name not in ("features", "seed")}
-
-    def _fit(self, features: Features, labels: Labels) -> Any:
-        raise NotImplementedError
-
-    def _calibrate(self, images: Images, labels: Labels) -> None:
-        """Turn scores into probabilities, for estimators that have none of their own."""
-
-    def _flops(self, features: Features) -> float:
-        raise NotImplementedError
-
-
-@dataclass(config=ConfigDict(extra="forbid"))
-class DecisionTree(Classical):
+@register("decision_tree", title="Decision Tree", family="classical")
+class DecisionTree(Estimator):
     """One CART tree (Breiman et al. 1984), https://scikit-learn.org/stable/modules/tree.html."""
 
     criterion: Literal["gini", "entropy"] = "gini"
@@ -117,20 +36,24 @@ class DecisionTree(Classical):
     min_samples_leaf: PositiveInt = 1
     max_features: Share | Literal["sqrt", "log2"] | None = None
 
-    def _fit(self, features: Features, labels: Labels) -> DecisionTreeClassifier:
-        return DecisionTreeClassifier(**self._settings(), random_state=self.seed).fit(features, labels)
+    def make(self, seed: int) -> DecisionTreeClassifier:
+        return DecisionTreeClassifier(**self.settings(), random_state=seed)
 
     def parameter_count(self) -> int:
         """Nodes of the tree."""
         return self.estimator_.tree_.node_count
 
-    def _flops(self, features: Features) -> float:
-        return float(self.estimator_.decision_path(features).sum() / len(features) - 1)  # the last node of a path asks nothing
+    def count_flops(self, features: Features) -> float:
+        """Comparisons along the path; the last node of one asks nothing."""
+        return float(self.estimator_.decision_path(features).sum() / len(features) - 1)
 
 
-@dataclass(config=ConfigDict(extra="forbid"))
-class RandomForest(Classical):
-    """Trees on bootstrap samples and random subsets of features (Breiman 2001, https://doi.org/10.1023/A:1010933404324)."""
+@register("random_forest", title="Random Forest", family="classical")
+class RandomForest(Estimator):
+    """Trees on bootstrap samples and random subsets of features (Breiman 2001).
+
+    https://doi.org/10.1023/A:1010933404324
+    """
 
     n_estimators: PositiveInt = 100
     criterion: Literal["gini", "entropy"] = "gini"
@@ -139,94 +62,101 @@ class RandomForest(Classical):
     max_features: Share | Literal["sqrt", "log2"] | None = "sqrt"
     bootstrap: bool = True
 
-    def _fit(self, features: Features, labels: Labels) -> RandomForestClassifier:
-        return RandomForestClassifier(**self._settings(), n_jobs=-1, random_state=self.seed).fit(features, labels)
+    def make(self, seed: int) -> RandomForestClassifier:
+        cores = available_cores()
+        return RandomForestClassifier(**self.settings(), n_jobs=cores, random_state=seed)
 
     def parameter_count(self) -> int:
         """Nodes of all trees."""
         return sum(tree.tree_.node_count for tree in self.estimator_.estimators_)
 
-    def _flops(self, features: Features) -> float:
-        return float(self.estimator_.decision_path(features)[0].sum() / len(features) - self.n_estimators)
+    def count_flops(self, features: Features) -> float:
+        """Comparisons along the paths through all trees."""
+        visited = self.estimator_.decision_path(features)[0].sum() / len(features)
+        return float(visited - self.n_estimators)
 
 
 class PairwiseSVC(SVC):
-    """An SVC whose scores say how sure it is: of each class, the logarithm of the product of its pairwise probabilities.
+    """An SVC whose scores say how sure it is.
 
-    The 45 machines of ten classes vote, and scikit-learn's scores count votes, nearly alike for sure and for doubtful images.
-    Here the margin ``m`` between two classes gives the first the probability 1 / (1 + exp(-SLOPE * m)), Platt's (1999), of
-    which a class has one with each other; a simpler form of pairwise coupling (Hastie and Tibshirani 1998,
-    https://doi.org/10.1214/aos/1028144844).
+    The machines of all pairs of classes vote, and scikit-learn's scores count votes, nearly alike
+    for sure and for doubtful images. Here the margin ``m`` between two classes gives the first the
+    probability 1 / (1 + exp(-SLOPE * m)), Platt's (1999), of which a class has one with each other,
+    and a class's score is the logarithm of their product: a simpler form of pairwise coupling
+    (Hastie and Tibshirani 1998, https://doi.org/10.1214/aos/1028144844).
+
+    ``width``: gamma in multiples of 1 / (features * variance), scikit-learn's "scale".
     """
 
-    SLOPE = 4.0  # Platt's fit on the validation images gives 3.5 to 3.8, and 3 to 6 do as well; a margin's unit is the SVM's
+    SLOPE = 4.0  # Platt's fit on validation images gives 3.5 to 3.8, and 3 to 6 do as well
+
+    def __init__(self, C: float = 1.0, width: float = 1.0) -> None:
+        super().__init__(C=C, cache_size=1000, decision_function_shape="ovo")
+        self.width = width
+
+    def fit(self, features: Features, labels: Labels) -> Self:
+        """Fit to features (n, f) and labels (n,)."""
+        self.gamma = self.width / (features.shape[1] * float(features.var()))
+        return super().fit(features, labels)
 
     def decision_function(self, features: Features) -> NDArray[np.float64]:
         """Scores (n, classes); of two classes their margin, (n,)."""
         margins = self.SLOPE * super().decision_function(features)
         if margins.ndim == 1:
             return margins
-        first, second = np.triu_indices(len(self.classes_), 1)
-        of_first, of_second = (np.eye(len(self.classes_))[pair] for pair in (first, second))
+        classes = len(self.classes_)
+        first, second = np.triu_indices(classes, 1)
+        of_first, of_second = np.eye(classes)[first], np.eye(classes)[second]
         return log_expit(margins) @ of_first + log_expit(-margins) @ of_second
 
 
-@dataclass(config=ConfigDict(extra="forbid"))
-class SVM(Classical):
-    """An RBF support-vector machine on principal components (Cortes and Vapnik 1995, https://doi.org/10.1007/BF00994018).
+@register("svm", title="SVM", family="classical")
+class SVM(Estimator):
+    """An RBF support-vector machine on principal components (Cortes and Vapnik 1995).
 
-    ``gamma``: the kernel's width, in multiples of 1 / (components * variance), scikit-learn's "scale".
+    https://doi.org/10.1007/BF00994018. ``gamma``: the kernel's width, in multiples of 1 /
+    (components * variance). ``components``: None takes the features as they are.
     """
 
     C: PositiveFloat = 10.0
     gamma: PositiveFloat = 1.0
     components: PositiveInt | None = 80
 
-    def _fit(self, features: Features, labels: Labels) -> Pipeline:
-        reduce = PCA(self.components, svd_solver="covariance_eigh") if self.components else FunctionTransformer()
-        reduced = reduce.fit_transform(features)
-        gamma = self.gamma / (reduced.shape[1] * float(reduced.var()))
-        machine = PairwiseSVC(C=self.C, gamma=gamma, cache_size=1000, decision_function_shape="ovo")
-        return make_pipeline(reduce, machine.fit(reduced, labels))
-
-    def _calibrate(self, images: Images, labels: Labels) -> None:
-        """Scores become probabilities by one temperature, fitted on validation images (Guo et al. 2017)."""
-        self.pipeline_ = self.estimator_
-        if len(missing := np.setdiff1d(self.classes_, labels)):
-            raise ValueError(f"validation labels: wanted every class, to calibrate the SVM, got none of {missing.tolist()}")
-        known = np.isin(labels, self.classes_)  # a class that training never saw has no score
-        features, encoded = self._features(images[known]), np.searchsorted(self.classes_, labels[known])
-        everything = np.arange(len(encoded))  # nothing is fitted on one fold for another: the estimator is frozen
-        calibrated = CalibratedClassifierCV(
-            FrozenEstimator(self.estimator_), method="temperature", cv=[(everything, everything)]
+    def make(self, seed: int) -> Pipeline:
+        components = self.components
+        reduce = (
+            PCA(components, svd_solver="covariance_eigh") if components else FunctionTransformer()
         )
-        self.estimator_ = calibrated.fit(features, encoded)
+        return make_pipeline(reduce, PairwiseSVC(self.C, self.gamma))
 
     def parameter_count(self) -> int:
         """Coordinates and weights of the support vectors, and the principal axes."""
-        svc = self.pipeline_[-1]
-        return int(svc.support_vectors_.size + svc.dual_coef_.size + self._axes())
+        machine = self.estimator_[-1]
+        return int(machine.support_vectors_.size + machine.dual_coef_.size + self._axes())
 
-    def _flops(self, features: Features) -> float:
-        svc = self.pipeline_[-1]
-        return float(2 * self._axes() + 3 * svc.support_vectors_.size + 2 * svc.dual_coef_.size)
+    def count_flops(self, features: Features) -> float:
+        """Projection, distances to all support vectors, and their weighted sums."""
+        machine = self.estimator_[-1]
+        vectors = 3 * machine.support_vectors_.size + 2 * machine.dual_coef_.size
+        return float(2 * self._axes() + vectors)
 
     def _axes(self) -> int:
-        return getattr(self.pipeline_[0], "components_", np.empty(0)).size
+        return getattr(self.estimator_[0], "components_", np.empty(0)).size
 
 
-@dataclass(config=ConfigDict(extra="forbid"))
+@register("svm_hog", title="SVM on HOG", family="classical")
 class HogSVM(SVM):
     """The same machine on histograms of oriented gradients."""
 
     features: Literal["hog"] = "hog"
 
 
-@dataclass(config=ConfigDict(extra="forbid"))
-class XGBoost(Classical):
-    """Gradient-boosted trees by histograms (Chen and Guestrin 2016, https://doi.org/10.1145/2939672.2939785).
+@register("xgboost", title="XGBoost", family="classical")
+class XGBoost(Estimator):
+    """Gradient-boosted trees by histograms (Chen and Guestrin 2016).
 
-    On the processor always: what XGBoost takes of a GPU's memory could not be measured.
+    https://doi.org/10.1145/2939672.2939785. On the processor always: what XGBoost takes of a GPU's
+    memory could not be measured.
     """
 
     n_estimators: PositiveInt = 100
@@ -239,12 +169,25 @@ class XGBoost(Classical):
     colsample_bynode: float = Field(default=1.0, gt=0, le=1)
     reg_lambda: float = Field(default=1.0, ge=0)
 
-    def _fit(self, features: Features, labels: Labels) -> XGBClassifier:
-        return XGBClassifier(**self._settings(), tree_method="hist", random_state=self.seed).fit(features, labels)
+    def make(self, seed: int) -> XGBClassifier:
+        from xgboost import XGBClassifier
+
+        cores = available_cores()
+        return XGBClassifier(**self.settings(), tree_method="hist", n_jobs=cores, random_state=seed)
 
     def parameter_count(self) -> int:
         """Nodes of all trees."""
         return len(self.estimator_.get_booster().trees_to_dataframe())
 
-    def _flops(self, features: Features) -> float:
-        return float(self.n_estimators * NUM_CLASSES * self.max_depth)  # at most: some leaves lie higher
+    def count_flops(self, features: Features) -> float:
+        """Comparisons, at most: some leaves lie higher."""
+        trees = 1 if len(self.classes_) == 2 else len(self.classes_)
+        return float(self.n_estimators * trees * self.max_depth)
+
+    def dump(self, folder: Path) -> None:
+        self.estimator_.save_model(folder / "model.ubj")
+
+    def restore(self, folder: Path) -> XGBClassifier:
+        estimator = self.make(seed=0)
+        estimator.load_model(folder / "model.ubj")
+        return estimator

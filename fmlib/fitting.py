@@ -1,0 +1,501 @@
+"""Fit once: a job, its key, and the process of its own in which it is fitted.
+
+``python -m fmlib.fitting`` is that process: it reads a job from its standard input, tells its
+progress on its standard output, a line of JSON an event, and leaves a record.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any
+
+from tqdm import tqdm
+
+import fmlib
+from fmlib import fast, measure, results, scores
+from fmlib.data import SAMPLE_FILE
+from fmlib.device import default_device, waiting_policy
+from fmlib.fetch import SHA256
+from fmlib.models.base import Model
+from fmlib.models.registry import build, model_class
+from fmlib.profiles import Profile, load_dataset
+from fmlib.project import Project
+from fmlib.training import QUIET, Progress
+
+PACKAGE = Path(fmlib.__file__).parent
+# What a fit's outcome does not depend on: where files lie and come from, which are verified, and
+# what a model is called.
+NO_INPUT = {PACKAGE / "fetch.py", PACKAGE / "project.py", PACKAGE / "models" / "registry.py"}
+DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
+REGISTER = "register"  # the decorator's name: titles and registration are no inputs either
+
+
+class FitError(RuntimeError):
+    """A fit that failed; the message is its reason in one line."""
+
+
+# --- A job and its key ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One model with one seed on one data set; ``folder`` is where its record belongs."""
+
+    model: str
+    parameters: Mapping[str, Any]
+    seed: int
+    dataset: str
+    validation_fraction: float
+    project: Project
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Model and seed."""
+        return f"{self.model}-seed-{self.seed}"
+
+    @property
+    def title(self) -> str:
+        """The model's name for readers."""
+        return model_class(self.model).title
+
+    @property
+    def log(self) -> Path:
+        """Where the log of a fit that failed lies."""
+        return self.folder.parents[2] / "failed" / f"{self.name}.log"
+
+    @cached_property
+    def key(self) -> str:
+        """A hash of all that the outcome of the fit depends on, and of nothing else."""
+        code, versions = dependencies(model_class(self.model))
+        content = {
+            "model": self.model,
+            "parameters": build(self.model, self.parameters).parameters(),
+            "seed": self.seed,
+            "data": data_key(self.dataset),
+            "validation_fraction": self.validation_fraction,
+            "code": code,
+            "versions": versions,
+            "device": default_device().type,
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def as_json(self) -> str:
+        """The job as one line, for a process of its own."""
+        own = asdict(self) | {"project": str(self.project.root), "folder": str(self.folder)}
+        return json.dumps(own)
+
+    @staticmethod
+    def from_json(line: str) -> Job:
+        """The job that :meth:`as_json` wrote."""
+        own = json.loads(line)
+        places = {"project": Project(Path(own["project"])), "folder": Path(own["folder"])}
+        return Job(**own | places)
+
+
+def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
+    """The profile's job for a model; without a seed, the profile's first."""
+    seed = profile.seeds[0] if seed is None else seed
+    return Job(
+        model,
+        profile.models[model],
+        seed,
+        profile.dataset,
+        profile.validation_fraction,
+        profile.project,
+        results.record_folder(profile.results, model, seed),
+    )
+
+
+def jobs(profile: Profile) -> list[Job]:
+    """The profile's jobs: all models with the first seed, then with the next."""
+    seeds = dict.fromkeys(profile.seeds)
+    return [job_of(profile, model, seed) for seed in seeds for model in profile.models]
+
+
+def data_key(dataset: str) -> str:
+    """What identifies a data set's images and labels, without having them."""
+    if dataset == "sample":
+        return hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(SHA256, sort_keys=True).encode()).hexdigest()
+
+
+# --- The code that a model's outcome depends on -----------------------------------------------
+
+
+def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
+    """Hashes of the code that a model's outcome depends on, by file, and versions of libraries.
+
+    The code is the model's module, how it is measured, and whatever these import of fmlib, or of
+    the folder in which a user's own module lies. Comments, docstrings, formatting and line ends do
+    not count, nor do other models of the same module, titles and names.
+    """
+    home = Path(inspect.getfile(model)).resolve()
+    roots = [home, Path(measure.__file__), Path(scores.__file__), Path(fast.__file__)]
+    lineage = frozenset(cls.__name__ for cls in model.__mro__)
+    code, libraries = {}, set()
+    for path in _closure(roots, home.parent):
+        inside = path.is_relative_to(PACKAGE)
+        name = path.relative_to(PACKAGE.parent if inside else home.parent).as_posix()
+        code[name] = _normalised(path, lineage if path == home else frozenset(), *_state(path))
+        libraries |= {module.partition(".")[0] for module, _ in _imports(_tree(path))}
+    return code, _versions(libraries - {PACKAGE.name})
+
+
+def _closure(roots: Iterable[Path], home: Path) -> list[Path]:
+    """Files that are imported, directly or not, from ``roots``, of fmlib or below ``home``."""
+    found: set[Path] = set()
+    waiting = list(roots)
+    while waiting:
+        path = waiting.pop()
+        if path in found or path in NO_INPUT:
+            continue
+        found.add(path)
+        for module, names in _imports(_tree(path)):
+            for base in (PACKAGE.parent, home):
+                waiting += _files(base, module, names)
+    return sorted(found)
+
+
+def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
+    """The files below ``base`` that an import of ``names`` from ``module`` reads."""
+    if base == PACKAGE.parent and module.partition(".")[0] != PACKAGE.name:
+        return
+    path = base.joinpath(*module.split("."))
+    if path.with_suffix(".py").is_file():
+        yield path.with_suffix(".py")
+    elif (opening := path / "__init__.py").is_file():
+        for name in names:
+            if (path / f"{name}.py").is_file():
+                yield path / f"{name}.py"
+                continue
+            for source, passed_on in _imports(_tree(opening)):  # a name that the package passes on
+                if name in passed_on:
+                    yield from _files(base, source, [name])
+        if base != PACKAGE.parent or not names:
+            yield opening
+
+
+def _imports(tree: ast.Module) -> list[tuple[str, list[str]]]:
+    """What a module imports: from which module, which names."""
+    found: list[tuple[str, list[str]]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            found.append((node.module, [alias.name for alias in node.names]))
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, []) for alias in node.names]
+    return found
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """What changes when a file is changed."""
+    return path.stat().st_mtime_ns, path.stat().st_size
+
+
+def _tree(path: Path) -> ast.Module:
+    return _parsed(path, *_state(path))
+
+
+@cache
+def _parsed(path: Path, *_state: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def _normalised(path: Path, lineage: frozenset[str], *_state: int) -> str:
+    """A hash of what the code does; with a ``lineage``, without models that are not of it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if lineage:
+        tree.body = [node for node in tree.body if not _is_other_model(node, lineage)]
+    return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest()
+
+
+def _is_other_model(node: ast.stmt, lineage: frozenset[str]) -> bool:
+    if not isinstance(node, ast.ClassDef) or node.name in lineage:
+        return False
+    return any(_is_register(one) for one in node.decorator_list)
+
+
+def _is_register(decorator: ast.expr) -> bool:
+    called = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return getattr(called, "id", getattr(called, "attr", "")) == REGISTER
+
+
+class _Bare(ast.NodeTransformer):
+    """Takes docstrings and registrations away."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_text else node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
+        kept = [one for one in node.decorator_list if not _is_register(one)]
+        node.decorator_list = kept
+        self.generic_visit(node)
+        return node
+
+
+def _versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions of the installed libraries among these top-level modules."""
+    found = {}
+    for name in sorted(libraries):
+        distribution = DISTRIBUTIONS.get(name, name)
+        try:
+            found[distribution] = version(distribution)
+        except PackageNotFoundError:
+            continue  # Python's own, or fmlib
+    return found
+
+
+# --- Fitting ----------------------------------------------------------------------------------
+
+
+def stale(job: Job) -> str:
+    """Why the job has to be fitted; "" where its record is fresh."""
+    if not job.folder.exists():
+        return "never fitted"
+    try:
+        found = results.load(job.folder)
+    except results.ResultError as error:
+        return f"its record is no good: {error}"
+    return "" if found.key == job.key else "its code, parameters, data or libraries have changed"
+
+
+def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
+    """The job's record and the fitted model: at once where fresh, else by a fit.
+
+    The fit runs in a process of its own, which ends if this one is interrupted; ``here=True`` fits
+    in this process, for debugging one's own model. Raises FitError with the reason of a failure,
+    also where ``FMLIB_FIT`` is "never" and the record is not fresh.
+    """
+    why = stale(job)
+    if why and os.environ.get("FMLIB_FIT") == "never":
+        raise FitError(reason(job) or why)
+    if why:
+        fit(job, shown_progress(job.title), here)
+    return results.load(job.folder), results.load_model(job.folder)
+
+
+def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
+    """Fit the job whether it is stale or not, and leave its record; raises FitError."""
+    if here:
+        fit_here(job, progress)
+        return
+    job.log.parent.mkdir(parents=True, exist_ok=True)
+    with job.log.open("w", encoding="utf-8") as log:
+        process = _start(job, log)
+        try:
+            assert process.stdout
+            for line in process.stdout:
+                _hear(json.loads(line), progress)
+            status = process.wait()
+        finally:
+            _end(process)
+    if status:
+        killed = f"its process was ended by signal {-status}" if status < 0 else ""
+        raise FitError(killed or reason(job) or f"its process ended with status {status}")
+    job.log.unlink()
+
+
+def reason(job: Job) -> str:
+    """Why the job's last fit failed, in one line; "" where it is not known to have failed."""
+    if not job.log.is_file():
+        return ""
+    lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return lines[-1] if lines else "its process was ended"
+
+
+def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
+    path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
+    environment = dict(os.environ)
+    environment |= {"PYTHONPATH": path, **waiting_policy(environment)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "fmlib.fitting"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=environment,
+        start_new_session=True,  # Ctrl-C reaches this process alone, which ends the other
+    )
+    assert process.stdin
+    try:
+        process.stdin.write(job.as_json() + "\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it ended at once; its log says why
+    return process
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(2)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe:
+            pipe.close()
+
+
+def _hear(event: dict[str, Any], progress: Progress) -> None:
+    kind = event.pop("event")
+    if kind == "start":
+        progress.start(**event)
+    elif kind == "steps":
+        for _ in range(event["count"]):
+            progress.step()
+    else:
+        progress.epoch(event)
+
+
+def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
+    """Fit the job in this process, measure it, and leave its record."""
+    fast.enable()
+    key = job.key
+    data = load_dataset(job.dataset, job.validation_fraction, job.project)
+    model = build(job.model, job.parameters)
+    measured = measure.measure(model, data, job.seed, progress)
+    if Job.from_json(job.as_json()).key != key:
+        raise FitError("its code was changed while it ran")
+    proba, validation_proba = (
+        results.half(measured.pop(name)) for name in ("proba", "validation_proba")
+    )
+    commit, dirty = measure.git_state(job.project)
+    weights = getattr(model, "weights_", None)
+    result = results.Result(
+        model=job.model,
+        seed=job.seed,
+        key=key,
+        parameters=model.parameters(),
+        weights=results.Weights(source=weights[0], sha256=weights[1]) if weights else None,
+        train_size=len(data.train_labels),
+        validation_size=len(data.validation_labels),
+        test_size=len(data.test_labels),
+        environment=measure.describe_machine(dependencies(type(model))[1]),
+        data_sha256=data.data_sha256,
+        split_sha256=data.split_sha256,
+        git_commit=commit,
+        git_dirty=dirty,
+        proba=proba,
+        labels=data.test_labels,
+        validation_proba=validation_proba,
+        validation_labels=data.validation_labels,
+        **measured,
+        **scores.scores(proba, data.test_labels, data.class_names),
+    )
+    return results.save(result, model, job.folder)
+
+
+# --- Progress ---------------------------------------------------------------------------------
+
+
+class Told(Progress):
+    """Tells another process: a line of JSON an event, steps a few times a second."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream, self.steps, self.last = stream, 0, 0.0
+
+    def start(self, stage: str, epochs: int, steps: int) -> None:
+        self._say(event="start", stage=stage, epochs=epochs, steps=steps)
+
+    def step(self) -> None:
+        self.steps += 1
+        if time.monotonic() - self.last > 0.25:
+            self._say(event="steps", count=self.steps)
+            self.steps, self.last = 0, time.monotonic()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._say(event="epoch", **row)
+
+    def _say(self, **event: Any) -> None:
+        print(json.dumps(event), file=self.stream, flush=True)
+
+
+class Lines(Progress):
+    """A line an epoch."""
+
+    def start(self, stage: str, epochs: int, steps: int) -> None:
+        self.epochs = epochs
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        where = f"{row['stage']} epoch {row['epoch']}/{self.epochs}"
+        memory = f"{row['rss_mb']:.0f} MB"
+        print(f"{where}: {in_words(row)}, {row['train_seconds']:.1f} s, {memory}", flush=True)
+
+
+class Bar(Progress):
+    """A bar that counts steps, with the last epoch's loss and accuracy and the time that is left."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+
+    def start(self, stage: str, epochs: int, steps: int) -> None:
+        self.epochs = epochs
+        words = f"{self.title}, {stage}"
+        total = steps * epochs
+        self.bar = tqdm(total=total, desc=words, unit="step", leave=False, file=sys.stdout)
+
+    def step(self) -> None:
+        self.bar.update()
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.bar.set_postfix_str(f"epoch {row['epoch']}/{self.epochs}: {in_words(row)}")
+        if row["epoch"] == self.epochs:
+            self.bar.close()
+
+
+def in_words(row: dict[str, Any]) -> str:
+    """An epoch's losses and accuracy."""
+    losses = f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}"
+    return f"{losses}, accuracy {row['validation_accuracy']:.4f}"
+
+
+def shown_progress(title: str) -> Progress:
+    """A bar on a terminal and in JupyterLab, lines elsewhere."""
+    in_notebook = "ipykernel" in sys.modules
+    return Bar(title) if in_notebook or sys.stdout.isatty() else Lines()
+
+
+# --- The process of a fit ---------------------------------------------------------------------
+
+
+def main() -> int:
+    """Read a job from standard input and fit it; returns the exit status."""
+    told, sys.stdout = sys.stdout, sys.stderr  # what a model prints goes to the log
+    job = Job.from_json(sys.stdin.readline())
+    threading.Thread(target=_end_with_caller, daemon=True).start()
+    try:
+        fit_here(job, Told(told))
+    except Exception as error:
+        import traceback
+
+        traceback.print_exc()
+        print(f"{type(error).__name__}: {results.in_words(error)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _end_with_caller() -> None:
+    """The caller keeps standard input open for as long as it lives."""
+    sys.stdin.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

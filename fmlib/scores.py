@@ -1,0 +1,104 @@
+"""How good probabilities are: accuracy, log loss, calibration; the one place that computes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fmlib.data import Labels
+
+SMALLEST = 1e-7  # what a probability counts as at least: about float16's smallest, as records keep
+CALIBRATION_BINS = 15
+TEMPERATURES = (0.05, 20.0)  # within which to look for one
+
+Proba = NDArray[np.floating]
+
+
+def log_proba(proba: Proba) -> NDArray[np.float64]:
+    """Logarithms of probabilities (n, classes), none counted as smaller than ``SMALLEST``."""
+    return np.log(np.maximum(proba.astype(np.float64), SMALLEST))
+
+
+def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms of the probabilities that logits (n, classes) stand for."""
+    shifted = logits - logits.max(1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+
+
+def log_loss(logits: NDArray[np.float64], labels: Labels, temperature: float = 1.0) -> float:
+    """Mean negative log-likelihood, in nats, of ``labels`` (n,); NaN of no images.
+
+    ``logits`` (n, classes) may be a network's, an SVM's scores, or :func:`log_proba`'s.
+    """
+    if not len(labels):
+        return float("nan")
+    return float(-log_softmax(logits / temperature)[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: NDArray[np.float64], labels: Labels) -> float:
+    """The temperature of least log loss on these images, which must be validation images.
+
+    1 if none does better, or without images. Guo et al. (2017), https://arxiv.org/abs/1706.04599.
+    """
+    from scipy.optimize import minimize_scalar
+
+    if not len(labels):
+        return 1.0
+    bounds = tuple(np.log(TEMPERATURES))
+    found = minimize_scalar(
+        lambda log_t: log_loss(logits, labels, np.exp(log_t)), bounds=bounds, method="bounded"
+    )
+    return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
+
+
+def calibration_bins(
+    proba: Proba, labels: Labels, bins: int = CALIBRATION_BINS
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Mean confidence, accuracy and number of the images in each equal step of confidence.
+
+    Steps without an image are left out.
+    """
+    confidence, correct = proba.max(1).astype(np.float64), proba.argmax(1) == labels
+    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    count, sure, right = (
+        np.bincount(step, weights=weights, minlength=bins)
+        for weights in (None, confidence, correct)
+    )
+    seen = count > 0
+    return sure[seen] / count[seen], right[seen] / count[seen], count[seen]
+
+
+def expected_calibration_error(proba: Proba, labels: Labels, bins: int = CALIBRATION_BINS) -> float:
+    """How far confidence and accuracy lie apart, on average over images grouped by confidence.
+
+    ``proba`` (n, classes), ``labels`` (n,). Naeini et al. 2015; Guo et al. 2017.
+    """
+    confidence, accuracy, count = calibration_bins(proba, labels, bins)
+    return float((np.abs(confidence - accuracy) * count).sum() / max(len(labels), 1))
+
+
+def scores(proba: Proba, labels: Labels, class_names: Sequence[str]) -> dict[str, Any]:
+    """All scores of a Result, by field name, from probabilities (n, classes) and labels (n,)."""
+    classes, predicted = len(class_names), proba.argmax(1)
+    matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
+    matrix = matrix.reshape(classes, classes)
+    hits, support, guessed = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    return {
+        "accuracy": float(hits.sum() / len(labels)),
+        "log_loss": log_loss(log_proba(proba), labels),
+        "ece": expected_calibration_error(proba, labels),
+        "confusion_matrix": matrix.tolist(),
+        "classes": [
+            {
+                "name": name,
+                "precision": float(hits[i] / max(guessed[i], 1)),
+                "recall": float(hits[i] / max(support[i], 1)),
+                "f1": float(2 * hits[i] / max(support[i] + guessed[i], 1)),
+                "support": int(support[i]),
+            }
+            for i, name in enumerate(class_names)
+        ],
+    }
