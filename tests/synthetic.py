@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fmlib import measure
+from fmlib import scores
 from fmlib.results import Environment, Epoch, Result, Weights
 
 NAMES = ("top", "trousers", "pullover", "dress", "shirt")
@@ -94,7 +94,7 @@ def record(
         validation_proba=validation,
         validation_labels=validation_labels,
     )
-    return Result(**values | measure.scores(proba, labels, names) | fields)
+    return Result(**values | scores.scores(proba, labels, names) | fields)
 
 
 def _correct(generator: np.random.Generator, accuracy: float, labels: np.ndarray) -> np.ndarray:

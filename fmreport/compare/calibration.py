@@ -1,6 +1,6 @@
 """Are the probabilities honest? Temperature scaling, and what averaging probabilities gives.
 
-Log loss, calibration error and the fit of a temperature are those of ``fmlib.measure``.
+Log loss, calibration error and the fit of a temperature are those of ``fmlib.scores``.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.special import softmax
 
-from fmlib import measure
+from fmlib import scores
 from fmlib.results import Result
 from fmreport.compare.significance import mcnemar_p, paired_difference, wilson
 
@@ -24,16 +23,16 @@ def temperatures(runs: Mapping[str, Result]) -> dict[str, float]:
 
     A fit takes a while, so it is made once and handed to what needs it.
     """
-    fit = measure.fit_temperature
+    fit = scores.fit_temperature
     return {
-        name: fit(measure.log_proba(run.validation_proba), run.validation_labels)
+        name: fit(scores.log_proba(run.validation_proba), run.validation_labels)
         for name, run in runs.items()
     }
 
 
 def rescale(proba: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
     """Probabilities (n, c) at ``temperature``; the order of classes stays."""
-    return softmax(measure.log_proba(proba) / temperature, axis=1)
+    return np.exp(scores.log_softmax(scores.log_proba(proba) / temperature))
 
 
 def calibration_table(
@@ -44,8 +43,8 @@ def calibration_table(
     rows = {}
     for name, run in runs.items():
         temperature = temperatures[name]
-        loss = measure.log_loss(measure.log_proba(run.proba), run.labels, temperature)
-        ece = measure.expected_calibration_error(rescale(run.proba, temperature), run.labels)
+        loss = scores.log_loss(scores.log_proba(run.proba), run.labels, temperature)
+        ece = scores.expected_calibration_error(rescale(run.proba, temperature), run.labels)
         rows[name] = [temperature, run.log_loss, loss, run.ece, ece]
     columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
@@ -61,7 +60,7 @@ def curves(runs: Mapping[str, Result], temperatures: Mapping[str, float]) -> pd.
     rows = []
     for name, run in runs.items():
         for scaled, proba in ((False, run.proba), (True, rescale(run.proba, temperatures[name]))):
-            bins = zip(*measure.calibration_bins(proba, run.labels), strict=True)
+            bins = zip(*scores.calibration_bins(proba, run.labels), strict=True)
             rows += [(name, scaled, *one) for one in bins]
     return pd.DataFrame(rows, columns=columns)
 
@@ -90,12 +89,12 @@ def average_ensemble(
 
     None with fewer than two models. Unscaled, the surest would outvote the others.
     """
-    scores = {
+    accuracy = {
         name: np.mean(run.validation_proba.argmax(1) == run.validation_labels)
         for name, run in runs.items()
         if len(run.validation_labels)
     }
-    members = sorted(scores, key=lambda name: (-scores[name], name))[:size]
+    members = sorted(accuracy, key=lambda name: (-accuracy[name], name))[:size]
     if len(members) < 2:
         return None
     best = runs[members[0]]

@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
-from fmlib.models.registry import entry
+from fmlib.models.registry import model_class
 from fmlib.results import ResultError, Weights
 from fmreport.compare import audit, calibration, errors, significance, table, verdict
 
@@ -421,7 +421,7 @@ def test_the_study_stands_beside_the_network_that_ran():
 
 
 def test_the_network_as_run_is_matched_by_the_name_that_the_registry_shows():
-    assert audit.FACTS["as_run"] == entry("mobilenet_v3_as_run").display_name
+    assert audit.FACTS["as_run"] == model_class("mobilenet_v3_as_run").title
 
 
 # --- The verdict ---
