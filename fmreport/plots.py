@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import wraps
+from itertools import cycle
 from textwrap import fill
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -21,7 +22,7 @@ import textalloc
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fmlib.results import Epoch
@@ -58,7 +59,7 @@ STYLE = {
     "axes.facecolor": "white",
     "savefig.facecolor": "white",
     "image.cmap": "gray_r",
-    "text.hinting": "none",  # hinted letters' width varies with the resolution, labels would collide
+    "text.hinting": "none",  # hinted letters' width varies with the resolution
 }
 COSTS = {
     "train_seconds": "training time (s)",
@@ -67,6 +68,7 @@ COSTS = {
     "parameters": "parameters",
     "flops": "operations an image",
 }
+ORDERS = 10  # in which to place labels, at most
 FEWEST = 20  # images of which a share says something
 NOTHING = "Nothing to show: there is no such case, or there are too few results."
 P = ParamSpec("P")
@@ -228,7 +230,8 @@ def _cost_axis(ax: Axes, values: pd.Series, room: float = 0.1) -> None:
     if low > 0 and high > 20 * low:
         ax.set_xscale("log")
         ax.set_xlim(low / (high / low) ** 0.08, high * (high / low) ** room)
-        ax.xaxis.get_major_locator().set_params(numticks=5)
+        few = high < 1000 * low  # decades, so that their thirds are marked too
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,), numticks=5))
         ax.xaxis.set_minor_locator(NullLocator())
     ax.xaxis.set_major_formatter(lambda value, _: _number(value))
     ax.grid(axis="x")
@@ -240,7 +243,7 @@ def class_balance(counts_by_split: Mapping[str, ArrayLike], class_names: Sequenc
     table = pd.DataFrame(counts_by_split, class_names)
     figure, axes = _axes(0.5 + 0.19 * len(table), 1, table.shape[1], sharey=True)
     spreads = []
-    for ax, split, colour in zip(axes, table, sns.color_palette([BLUE, GREEN, ORANGE], len(axes))):
+    for ax, split, colour in zip(axes, table, cycle([BLUE, GREEN, ORANGE]), strict=False):
         _bars(ax, table[split], table[split].map("{:,}".format), colour)
         ax.set_title(f"{split}: {table[split].sum():,}")
         ax.set_xticks([])
@@ -418,9 +421,9 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
     errors = counts - np.diag(counts.diagonal())
     true, guess = _place(errors, np.argmax)
     return figure, (
-        f"{counts.trace():,} of {counts.sum():,} images are classified correctly. The most frequent "
-        f"error: {errors.max()} of {counts[true].sum()} {class_names[true]} images are taken for "
-        f"{class_names[guess]}."
+        f"{counts.trace():,} of {counts.sum():,} images are classified correctly. The most "
+        f"frequent error: {errors.max()} of {counts[true].sum()} {class_names[true]} images are "
+        f"taken for {class_names[guess]}."
     )
 
 
@@ -457,9 +460,7 @@ def mcnemar_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0
 
 
 def _p_value(p: float) -> str:
-    if p < 0.001:
-        return "p<.001"
-    return f"p={p:.2f}" if p >= 0.01 else f"p={p:.3f}"
+    return "p<.001" if p < 0.001 else f"p={p:.2g}"
 
 
 @_plot
@@ -468,9 +469,10 @@ def agreement_matrix(overlap: pd.DataFrame) -> Plot:
     shares = overlap.mask(np.eye(len(overlap)) > 0)
     texts = overlap.map("{:.2f}".format).where(shares.notna(), "")
     figure, _ = _heat(shares, texts, 0.3, (0, max(shares.max(axis=None), 0.01)))
-    ranked = shares.stack().sort_values(kind="stable")
+    ranked = shares.stack().dropna().sort_values(kind="stable")
     (a, b), (c, d) = ranked.index[-1], ranked.index[0]
-    alt = f"{a} and {b} err most alike: {ranked.iloc[-1]:.0%} of the images that either gets wrong both do"
+    shared = f"{ranked.iloc[-1]:.0%} of the images that either gets wrong both do"
+    alt = f"{a} and {b} err most alike: {shared}"
     if len(overlap) > 2:
         alt += f"; {c} and {d} least, {ranked.iloc[0]:.0%}"
     return figure, f"{alt}."
@@ -495,9 +497,9 @@ def tradeoffs(
     costs = [cost for cost in fronts if table[cost].notna().any()]
     wide = min(len(costs), 2)
     tall = -(-len(costs) // wide)
-    figure, axes = _axes((5.2 - wide) * tall, tall, wide)
-    key = "Blue: on the Pareto front. Orange: another model is as accurate or more for as little or less."
-    lines = [f"{key} Ours: {table['machine'].iloc[0]}."]
+    figure, axes = _axes((5 - 0.8 * wide) * tall, tall, wide)
+    key = "Blue: on the Pareto front. Orange: another model is as accurate for less. Ours:"
+    lines = [f"{key} {table['machine'].iloc[0]}."]
     if study is not None:
         lines.append(f"Grey: the original study, on {study_machine}.")
     title = "\n".join(fill(line, 125) for line in lines)
@@ -536,18 +538,36 @@ def _cost_panel(ax: Axes, points: pd.DataFrame, cost: str) -> None:
 
 
 def _label_points(ax: Axes, points: pd.DataFrame) -> None:
-    """Write each name where it covers neither point nor name; a line leads to its point."""
-    textalloc.allocate(
-        ax,
-        points["cost"],
-        points["accuracy"],
-        list(points.index),
-        scatter_plot=ax.collections[0],
-        textsize=SMALL,
-        textcolor=list(points["colour"]),
-        linecolor=GREY,
-        linewidth=0.5,
-    )
+    """Write each name where it covers neither point nor name; a line leads from it to its point.
+
+    Names are placed one by one, the rightmost first, as the frame leaves them the least room. Where
+    that finds no room for one of them, other orders are tried.
+    """
+    points = points[::-1]
+    for order in range(ORDERS):
+        *_, texts, lines = textalloc.allocate(
+            ax,
+            points["cost"],
+            points["accuracy"],
+            list(points.index),
+            scatter_plot=ax.collections[0],
+            textsize=SMALL,
+            textcolor=list(points["colour"]),
+            linecolor=GREY,
+            linewidth=0.5,
+            va="bottom",
+            min_distance=0.01,  # shares of the panel, as are the next two
+            margin=0.004,
+            max_distance=0.3,
+            nbr_candidates=1000,
+            avoid_label_lines_overlap=True,
+            priority_strategy=order or None,
+            draw_all=order == ORDERS - 1,
+        )
+        if all(texts):
+            return
+        for drawn in filter(None, texts + lines):
+            drawn.remove()
 
 
 def _front_words(cost: str, points: pd.DataFrame) -> str:

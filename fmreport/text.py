@@ -165,7 +165,10 @@ def headline(found: Comparison, among: str = "") -> str:
 def _ties(found: Comparison, leaders: Sequence[str]) -> str:
     models = list(found.runs)
     if len(found.tied) == len(models):
-        return f"But there is no winner: all {len(models)} models are statistically tied with the best."
+        return (
+            f"But there is no winner: all {len(models)} models are statistically tied with the "
+            "best."
+        )
     others = [name for name in found.tied if name not in leaders]
     if others:
         them = "it" if len(leaders) == 1 else "them"
@@ -254,7 +257,7 @@ def kind_of_memory(local: pd.DataFrame) -> str:
 
 
 def left_out(local: pd.DataFrame, elsewhere: pd.DataFrame) -> str:
-    """Whose costs are not compared, because they were measured elsewhere; "" where there is none."""
+    """Whose costs are not compared, as they were measured elsewhere; "" where there is none."""
     if elsewhere.empty:
         return ""
     names = "; ".join(f"{name} ({machine})" for name, machine in elsewhere["machine"].items())
@@ -331,8 +334,8 @@ def transfer_learning(found: Comparison) -> str:
         told = f" That is no significant difference{_corrected(found)}."
     pretrained, other = (with_accuracy(found, [name]) for name in pair)
     return (
-        f"Transfer learning: the {which} pre-trained network, {pretrained}, is {gap} {way} the best "
-        f"model that is not pre-trained, {other}.{told}"
+        f"Transfer learning: the {which} pre-trained network, {pretrained}, is {gap} {way} the "
+        f"best model that is not pre-trained, {other}.{told}"
     )
 
 

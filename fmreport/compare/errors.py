@@ -18,7 +18,7 @@ CASES = ["image", "label", "prediction"]  # numbers of an image and of two class
 
 
 def per_class(runs: Mapping[str, Result], score: str = "f1") -> pd.DataFrame:
-    """One score, ``precision``, ``recall`` or ``f1``, of each class (row) by each model (column)."""
+    """``precision``, ``recall`` or ``f1`` of each class (row) by each model (column)."""
     return pd.DataFrame(
         {name: {c.name: getattr(c, score) for c in run.classes} for name, run in runs.items()}
     )

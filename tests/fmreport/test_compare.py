@@ -23,7 +23,7 @@ LABELS = arrays(np.int64, 30, elements=st.integers(0, 3))
 CORRECT = arrays(bool, (40, 3)).map(lambda x: pd.DataFrame(x, columns=list("abc")))
 
 
-# --- Statistics against published examples ---------------------------------------------------------------------------------
+# --- Statistics against published examples ---
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,8 @@ def test_wilson_gives_newcombes_table(hits, n, low, high):
 
 
 def kuncheva() -> pd.DataFrame:
-    """Three classifiers on 100 images: L. Kuncheva, Combining Pattern Classifiers (2004), as in mlxtend's cochrans_q guide."""
+    """Three classifiers on 100 images: L. Kuncheva, Combining Pattern Classifiers (2004), as in
+    mlxtend's cochrans_q guide."""
     counts = {
         (1, 1, 1): 80,
         (1, 1, 0): 2,
@@ -60,7 +61,8 @@ def test_cochran_gives_kunchevas_example():
 
 
 def test_cochran_gives_conovers_example():
-    """W. J. Conover, Practical Nonparametric Statistics, p. 253 in the second edition: Q = 2.8, p = 0.2466."""
+    """W. J. Conover, Practical Nonparametric Statistics, p. 253 in the second edition:
+    Q = 2.8, p = 0.2466."""
     rows = ["111", "111", "010", "110", "000", "111", "111", "110", "001", "010", "111", "111"]
     votes = pd.DataFrame([[c == "1" for c in row] for row in rows])
     assert significance.cochran(votes) == pytest.approx((2.8, 0.2466), abs=5e-5)
@@ -90,7 +92,9 @@ def test_mcnemar_is_a_binomial_test_of_the_images_that_differ():
 
 
 def test_holm_gives_the_textbook_adjustment():
-    """Smallest p times 3, the middle one times 2, the largest as it is, never falling: S. Holm, 1979."""
+    """Smallest p times 3, the middle one times 2, the largest as it is, never falling.
+
+    S. Holm, 1979."""
     votes = kuncheva()
     raw = {
         pair: significance.mcnemar_p(votes[pair[0]], votes[pair[1]])
@@ -103,7 +107,8 @@ def test_holm_gives_the_textbook_adjustment():
 
 
 def test_the_interval_of_a_paired_difference_is_agrestis():
-    """Approval of the prime minister, 1,600 people asked twice: 944 and 880 approve, 150 and 86 changed their minds.
+    """Approval of the prime minister, 1,600 people asked twice: 944 and 880 approve, 150 and 86
+    changed their minds.
 
     A. Agresti, Categorical Data Analysis, section 11.1: 0.04, with the 95 % interval 0.02 to 0.06.
     """
@@ -238,7 +243,7 @@ def test_ensemble_members_are_chosen_on_validation_images():
     assert ensemble_of(dict(list(runs.items())[:1])) is None
 
 
-# --- Errors ----------------------------------------------------------------------------------------------------------------
+# --- Errors ---
 
 
 def test_f1_is_sklearns():
@@ -397,7 +402,7 @@ def test_images_that_are_not_the_results_are_refused():
         table.check_images(runs, synthetic.labels_of(100, 5))
 
 
-# --- The audit -------------------------------------------------------------------------------------------------------------
+# --- The audit ---
 
 
 def test_the_study_stands_beside_the_network_that_ran():

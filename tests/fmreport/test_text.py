@@ -1,4 +1,4 @@
-"""Words for numbers: sentences that follow the numbers, and say so when the numbers decide nothing."""
+"""Words for numbers: sentences that follow the numbers, and say when they decide nothing."""
 
 from __future__ import annotations
 
@@ -265,10 +265,8 @@ def test_what_was_measured_elsewhere_is_left_out():
         synthetic.record("Delta", 0.97, machine=synthetic.ELSEWHERE, train_seconds=1),
     ]
     found = summary(records)
-    assert (
-        "the 3 models measured on Test CPU, 2 cores. Measured elsewhere, and so left out: Delta (Test GPU"
-        in found
-    )
+    assert "only among the 3 models measured on Test CPU, 2 cores. Measured elsewhere" in found
+    assert "and so left out: Delta (Test GPU" in found
     assert found.startswith("**Delta**") and "trains fastest" not in found
     near = [
         *synthetic.clear_winner(),
