@@ -50,14 +50,9 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlelocation": "left",
     "axes.axisbelow": True,
-    "axes.grid": False,
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
-    "xtick.minor.visible": False,
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
     "image.cmap": "gray_r",
     "text.hinting": "none",  # hinted letters' width varies with the resolution
 }
@@ -97,8 +92,8 @@ def _axes(
     return figure, figure.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
-def _number(value: float) -> str:
-    """Three digits, with M, G and T for large numbers."""
+def short_number(value: float) -> str:
+    """A cost with the three digits that matter, and M, G or T for large ones."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
         if value >= size:
             return f"{value / size:.3g}{letter}"
@@ -108,7 +103,7 @@ def _number(value: float) -> str:
 def _range(values: pd.Series, unit: str) -> str:
     """The least and the greatest value, and whose they are."""
     ends = dict.fromkeys((values.idxmin(), values.idxmax()))
-    return " to ".join(f"{_number(values[name])} {unit} ({name})" for name in ends)
+    return " to ".join(f"{short_number(values[name])} {unit} ({name})" for name in ends)
 
 
 # --- Images ---
@@ -134,8 +129,21 @@ def _images(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int)
 def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int = 5) -> Plot:
     """Images (n, h, w), or (n, h, w, 3) in colour, uint8 or float in [0, 1], each under its
     title."""
-    alt = f"{len(images)} images: {', '.join(titles)}.".replace("\n", " ")
-    return _images(images, titles, columns), alt
+    return _images(images, titles, columns), _alt_titles(titles)
+
+
+def _alt_titles(titles: Sequence[str]) -> str:
+    return f"{len(titles)} images: {', '.join(titles)}.".replace("\n", " ")
+
+
+@_plot
+def heat_over_images(
+    images: NDArray[np.uint8], heat: NDArray[np.floating], titles: Sequence[str]
+) -> Plot:
+    """Heat (n, h, w), from 0 to 1, laid over images (n, h, w) or (n, h, w, 3)."""
+    pictures = images if images.ndim == 4 else images[..., None]
+    mixed = 0.45 * pictures / 255 + 0.55 * mpl.colormaps["inferno"](heat)[..., :3]
+    return _images(mixed, titles, 5), f"Heat over {_alt_titles(titles)}"
 
 
 @_plot
@@ -233,7 +241,7 @@ def _cost_axis(ax: Axes, values: pd.Series, room: float = 0.1) -> None:
         few = high < 1000 * low  # decades, so that their thirds are marked too
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3) if few else (1,), numticks=5))
         ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(lambda value, _: _number(value))
+    ax.xaxis.set_major_formatter(lambda value, _: short_number(value))
     ax.grid(axis="x")
 
 
@@ -261,7 +269,7 @@ def ablation_bars(table: pd.DataFrame) -> Plot:
     """
     table = table.set_index("variant")
     change = 100 * (table["accuracy"] - table["accuracy"].iloc[0])
-    cost = table["train_seconds"].map(_number) + " s"
+    cost = table["train_seconds"].map(short_number) + " s"
     figure, (ax,) = _axes(0.7 + 0.24 * max(len(table) - 1, 1))
     texts = change.map("{:+.1f}, ".format) + cost
     _bars(ax, change[1:], texts[1:], np.where(change[1:] < 0, VERMILION, BLUE))
@@ -309,8 +317,8 @@ def time_dots(table: pd.DataFrame) -> Plot:
     figure, (left, right) = _axes(0.7 + 0.22 * len(table), 1, 2, sharey=True)
     train, fit, test = (table[f"{name}_seconds"] for name in ("train", "fit_wall", "predict"))
     left.hlines(table.index, train, fit, color=PALE, linewidth=4)
-    _dots(left, train, fit, train.map(_number) + " of " + fit.map(_number))
-    _dots(right, test, test, test.map(_number))
+    _dots(left, train, fit, train.map(short_number) + " of " + fit.map(short_number))
+    _dots(right, test, test, test.map(short_number))
     left.set_title("Training, of the whole fit (line), s")
     right.set_title("Classifying the test images, s")
     for ax, span in ((left, pd.concat([train, fit])), (right, test)):
@@ -325,7 +333,7 @@ def memory_bars(table: pd.DataFrame) -> Plot:
     """Peak memory of each fit above the process's baseline, in MiB: RAM, and video memory beside
     it."""
     figure, (ax,) = _axes(0.7 + 0.22 * len(table))
-    _bars(ax, table["memory_mb"], table["memory_mb"].map(_number), ORANGE)
+    _bars(ax, table["memory_mb"], table["memory_mb"].map(short_number), ORANGE)
     ax.barh(table.index, table["ram_mb"], color=BLUE)
     video = "and video memory (orange)" if table["vram_mb"].any() else "only"
     ax.set_title(f"Memory for training (MiB): RAM (blue) {video}")

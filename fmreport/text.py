@@ -11,6 +11,7 @@ from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, significance, verdict
 from fmreport.compare.errors import worst_classes
 from fmreport.compare.verdict import Comparison
+from fmreport.plots import short_number
 
 COSTS = {
     "train_seconds": ("training time", "s", "trains fastest"),
@@ -55,11 +56,6 @@ def bold(names: Iterable[str]) -> str:
 def number(value: float, spec: str) -> str:
     """The number as text, with a minus that is as wide as a digit."""
     return f"{value:{spec}}".replace("-", "\N{MINUS SIGN}")
-
-
-def amount(value: float) -> str:
-    """A cost with three digits that matter."""
-    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def spread(values: Iterable[float], spec: str) -> str:
@@ -137,7 +133,7 @@ def summarise(
         scaling_advice(found),
         hardest_class(worst_classes(found.runs)),
     ]
-    cautions = [*lost, left_out(found.local, found.elsewhere), *limits(found)]
+    cautions = [*lost, left_out_sentence(found.elsewhere, found.local), *limits(found)]
     first = headline(found, among=" of those that ran" if absent else "")
     return Summary(first, list(filter(None, points)), list(filter(None, cautions)))
 
@@ -244,7 +240,7 @@ def fastest_of_tied(found: Comparison) -> str:
     if not pair:
         return ""
     fast, best = pair
-    cost, best_cost = found.local.loc[[fast, best], "train_seconds"].map(amount)
+    cost, best_cost = found.local.loc[[fast, best], "train_seconds"].map(short_number)
     return (
         f"Among the tied, **{fast}** is the fastest to train: it takes {cost} s, {best} "
         f"{best_cost} s."
@@ -256,7 +252,7 @@ def kind_of_memory(local: pd.DataFrame) -> str:
     return ", of processor and GPU together," if local["vram_mb"].any() else ""
 
 
-def left_out(local: pd.DataFrame, elsewhere: pd.DataFrame) -> str:
+def left_out_sentence(elsewhere: pd.DataFrame, local: pd.DataFrame) -> str:
     """Whose costs are not compared, as they were measured elsewhere; "" where there is none."""
     if elsewhere.empty:
         return ""
@@ -272,12 +268,12 @@ def what_budgets_buy(found: Comparison, budgets: Mapping[str, float]) -> Iterato
     local = found.local
     yield (
         f"Times and memory are those of {local['machine'].iloc[0]}. Memory{kind_of_memory(local)} "
-        f"is what training needs on top of the {amount(local['baseline_mb'].max())} MiB that "
+        f"is what training needs on top of the {short_number(local['baseline_mb'].max())} MiB that "
         "Python, the libraries and the images take."
     )
     for bought in verdict.affordable(found, budgets):
         words, unit, _ = COSTS[bought.cost]
-        cost = f"with {amount(local.loc[bought.best or bought.cheapest, bought.cost])} {unit}"
+        cost = f"with {short_number(local.loc[bought.best or bought.cheapest, bought.cost])} {unit}"
         answer = f"none; the nearest is {bought.cheapest} {cost}"
         if bought.best:
             answer = f"**{bought.best}** ({local.loc[bought.best, 'accuracy']:.1%}) {cost}"

@@ -54,6 +54,7 @@ def single() -> dict[str, plots.Plot]:
     return {
         "samples": plots.sample_grid(IMAGES[:7], list("abcdefg")),
         "before": plots.before_after_grid(IMAGES[:3], IMAGES[:3] / 255 - 0.3, list("abc")),
+        "heat": plots.heat_over_images(IMAGES[:2], np.zeros((2, 12, 12)), ["coat\n(bag)", "bag"]),
         "balance": plots.class_balance(
             {"train": np.arange(5) + 1, "test": np.ones(5, int)}, synthetic.NAMES
         ),
@@ -64,6 +65,12 @@ def single() -> dict[str, plots.Plot]:
         "ablation": plots.ablation_bars(ablation),
         "no variant": plots.ablation_bars(ablation[:1]),
     }
+
+
+def test_numbers_have_three_digits_that_matter():
+    values = [0.01234, 1.5, 99.94, 1234.5, 21_300_000, 6e8, 1.2e12]
+    shown = ["0.0123", "1.5", "99.9", "1,234", "21.3M", "600M", "1.2T"]
+    assert [plots.short_number(value) for value in values] == shown
 
 
 def sizes(figure: Figure) -> set[float]:

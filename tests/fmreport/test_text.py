@@ -34,15 +34,8 @@ def test_names_are_listed_and_told_apart(names, words):
 
 def test_numbers_have_a_wide_minus_and_few_digits():
     assert text.number(-0.5, "+.1f") == "\N{MINUS SIGN}0.5" and text.number(0.5, "+.1f") == "+0.5"
-    assert [text.amount(value) for value in (0.01234, 1.5, 99.94, 1234.5)] == [
-        "0.0123",
-        "1.5",
-        "99.9",
-        "1,234",
-    ]
-    assert (
-        text.spread([0.2, 0.1], ".1f") == "0.1 to 0.2" and text.spread([0.11, 0.12], ".1f") == "0.1"
-    )
+    assert text.spread([0.2, 0.1], ".1f") == "0.1 to 0.2"
+    assert text.spread([0.11, 0.12], ".1f") == "0.1"
     low_and_high = pd.DataFrame({"low": [90.12], "high": [91.0]})
     assert text.interval(low_and_high, ".1f").to_list() == ["90.1\N{EN DASH}91.0"]
 
