@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -256,21 +256,21 @@ def show_log(profile: Profile) -> None:
             show_table(table, words, f"{result.model}-{result.seed}-log", formats=formats)
 
 
-def environment_table(results: Iterable[Result]) -> pd.DataFrame:
+def show_environment(results: Sequence[Result]) -> None:
     """Where and with what each result was measured."""
     rows = [
-        {
-            "Model": result.title,
-            "seed": str(result.seed),
-            "machine": result.environment.machine_id,
-            "libraries": ", ".join(
-                f"{name} {version}" for name, version in result.environment.versions.items()
-            ),
-            "commit": _commit(result),
-        }
+        (result.title, str(result.seed), result.environment.machine_id, _commit(result))
         for result in results
     ]
-    return pd.DataFrame(rows, columns=["Model", "seed", "machine", "libraries", "commit"])
+    table = pd.DataFrame(rows, columns=["Model", "seed", "machine", "commit"])
+    show_table(table, "The machine and the commit of every fit.", "environment")
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for name, version in result.environment.versions.items():
+            versions.setdefault(name, set()).add(version)
+    words = [f"{name} {' or '.join(sorted(found))}" for name, found in sorted(versions.items())]
+    if words:
+        display(Markdown(f"Versions: {listed(words)}."))
 
 
 def _commit(result: Result) -> str:

@@ -24,7 +24,6 @@ seed: int = 9  # of everything random in a model's training
 from fmlib.profiles import load_profile
 from fmreport import sections
 from fmreport.runner import fresh_results
-from fmreport.show import show_table
 from fmreport.studies import show_studies
 
 settings = load_profile(profile)
@@ -57,8 +56,4 @@ sections.show_log(settings)
 # ## Environment
 
 # %% tags=["remove-input"]
-show_table(
-    sections.environment_table(fresh_results(settings)),
-    "The machine, libraries and commit of every fit.",
-    "environment",
-)
+sections.show_environment(fresh_results(settings))
