@@ -15,6 +15,7 @@ from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
 from fmreport.compare.table import by_machine, overview, representatives
 from fmreport.merge import is_current
+from fmreport.runner import standing
 from fmreport.text import kind_of_memory, left_out_sentence
 
 PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
@@ -62,7 +63,7 @@ def publishable(profile: Profile) -> list[Result]:
     if profile.dataset == "sample":
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
     stale = [job.name for job in fitting.jobs(profile) if fitting.stale(job)]
-    if stale or not is_current(profile):
+    if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
         again = f"run `make report PROFILE={profile.name}`"
         raise NotPublishable(f"unfinished or stale: {names}; {again}")

@@ -189,6 +189,18 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         outcome.chapters.append(Told(name, title(notebook, name), path, reason))
 
 
+def standing(profile: Profile) -> Outcome:
+    """What stands in the build folder now, without running anything."""
+    outcome = Outcome(profile)
+    for path in notebooks(profile):
+        if (notebook := source(path, profile)) is not None:
+            name, inputs = path.stem, inputs_sha256(notebook, profile)
+            told = _is_told(profile, name, inputs)
+            place = executed_path(profile, name) if told else None
+            outcome.chapters.append(Told(name, title(notebook, name), place, "not told yet"))
+    return outcome
+
+
 def notebooks(profile: Profile) -> list[Path]:
     """The sources of the report's chapters, in its order."""
     return sorted(profile.project.notebooks.glob("[0-9]*.py"))
@@ -207,6 +219,7 @@ def source(path: Path, profile: Profile) -> NotebookNode | None:
     import jupytext
 
     notebook = jupytext.read(path)
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": ""}
     told = [_models(cell) for cell in notebook.cells]
     if any(told) and not any(models & profile.models.keys() for models in told):
         return None
@@ -238,7 +251,7 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
     """
     digest = hashlib.sha256(f"{profile.name} {profile.seeds}".encode())
     for cell in notebook.cells:
-        text = "\n".join(cell.source.splitlines())
+        text = "\n".join(cell.source.strip().splitlines())
         tags = cell.metadata.get("tags", [])
         digest.update(json.dumps([cell.cell_type, text, tags]).encode())
     own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
