@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import wraps
-from itertools import cycle
-from textwrap import fill
+from itertools import combinations, cycle
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import matplotlib as mpl
@@ -92,6 +91,15 @@ def _axes(
     return figure, figure.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
+def _panels(count: int, columns: int, height: float, **options: Any) -> tuple[Figure, NDArray[Any]]:
+    """So many axes in rows of ``columns``, a row ``height`` inches high."""
+    rows = -(-count // columns)
+    figure, axes = _axes(rows * height, rows, columns, **options)
+    for ax in axes[count:]:
+        ax.set_axis_off()
+    return figure, axes[:count]
+
+
 def short_number(value: float) -> str:
     """A cost with the three digits that matter, and M, G or T for large ones."""
     for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
@@ -110,18 +118,15 @@ def _range(values: pd.Series, unit: str) -> str:
 
 
 def _images(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int) -> Figure:
-    """Images, all on one scale of grey, in rows; a missing title is an empty one."""
+    """Images, all on one scale of grey, in rows, each under its title."""
     columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
     lines = max(title.count("\n") + 1 for title in titles)
-    side = min(7 / columns, 1.3)
-    figure, axes = _axes(rows * (side + 0.14 * lines), rows, columns)
+    figure, axes = _panels(len(images), columns, min(7 / columns, 1.3) + 0.14 * lines)
     top = 255 if max(image.max() for image in images) > 1 else 1
-    for ax in axes:
-        ax.set_axis_off()
-    for ax, image, title in zip(axes, images, titles, strict=False):
+    for ax, image, title in zip(axes, images, titles, strict=True):
         ax.imshow(image, vmin=0, vmax=top, interpolation="nearest")
         ax.set_title(title, loc="center", fontsize=SMALL)
+        ax.set_axis_off()
     return figure
 
 
@@ -133,7 +138,8 @@ def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: 
 
 
 def _alt_titles(titles: Sequence[str]) -> str:
-    return f"{len(titles)} images: {', '.join(titles)}.".replace("\n", " ")
+    count = f"{len(titles)} images" if len(titles) > 1 else "1 image"
+    return f"{count}: {', '.join(titles)}.".replace("\n", " ")
 
 
 @_plot
@@ -159,10 +165,8 @@ def before_after_grid(
         low = min(0, image.min())
         shown.append((image - low) / max(image.max() - low, 1e-9))
     figure = _images(shown, [*titles, *["after"] * len(after)], len(before))
-    pairs = list(zip(before, after, strict=True))
-    changed = sum(a.shape != b.shape or not np.allclose(a, b) for a, b in pairs)
-    alt = f"The transform changes {changed} of {len(pairs)} images: {', '.join(titles)}."
-    return figure, alt
+    same = sum(map(np.array_equal, before, after))
+    return figure, f"The transform changes {len(before) - same} of {_alt_titles(titles)}"
 
 
 @_plot
@@ -173,15 +177,10 @@ def mean_images(
     means = np.zeros((len(class_names), *images.shape[1:]))
     for i in np.unique(labels):
         means[i] = images[labels == i].mean(0)
-    gaps = np.linalg.norm((means[:, None] - means).reshape(*[len(means)] * 2, -1), axis=2)
-    first, second = _place(np.where(gaps == 0, np.inf, gaps), np.argmin)
+    pairs = combinations(np.unique(labels), 2)
+    first, second = min(pairs, key=lambda pair: np.linalg.norm(np.subtract(*means[[*pair]])))
     alike = f"{class_names[first]} and {class_names[second]} are most alike"
     return _images(means, class_names, 5), f"Mean image of each class; {alike}."
-
-
-def _place(matrix: NDArray[Any], which: Callable[[NDArray[Any]], Any]) -> tuple[Any, ...]:
-    """Row and column of the cell that ``which``, such as np.argmax, picks."""
-    return np.unravel_index(which(matrix), matrix.shape)
 
 
 @_plot
@@ -205,9 +204,8 @@ def case_gallery(
         why = cases["votes"].map("{} models".format).replace("1 models", "1 model")
     parts = zip(cases["image"], label, guess, why, strict=True)
     titles = [f"#{image} {true}\n→ {taken}, {reason}" for image, true, taken, reason in parts]
-    kinds = pd.Series("labelled " + label.astype(object) + ", taken for " + guess).value_counts()
-    alt = "; ".join(f"{count} {kind}" for kind, count in kinds.items())
-    return _images(images[cases["image"].to_numpy(int)], titles, columns), f"{finding} {alt}."
+    figure = _images(images[cases["image"].to_numpy(int)], titles, columns)
+    return figure, f"{finding} {_alt_titles(titles)}"
 
 
 # --- Rows: a bar or a dot for each name, the first on top ---
@@ -299,14 +297,12 @@ def accuracy_bars(table: pd.DataFrame) -> Plot:
     right.margins(x=0.15)
     right.grid(axis="x")
     right.set_title("Close up, with 95% interval")
-    found = (
-        accuracy.map("{:.1f}%".format)
-        + low.map(" (95% interval {:.1f}%".format)
-        + high.map(" to {:.1f}%)".format)
+    alt = (
+        f"{table.index[0]} classifies {accuracy.iloc[0]:.1f}% of the images correctly (95% "
+        f"interval {low.iloc[0]:.1f}% to {high.iloc[0]:.1f}%)"
     )
-    alt = f"{table.index[0]} classifies {found.iloc[0]} of the images correctly"
     if len(table) > 1:
-        alt += f"; {table.index[-1]}, the lowest, {found.iloc[-1]}"
+        alt += f"; {table.index[-1]}, the lowest, {accuracy.iloc[-1]:.1f}%"
     return figure, f"{alt}."
 
 
@@ -427,7 +423,7 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
     figure, ax = _heat(shares, np.where(counts, counts.astype(str), "·"), 0.28, width=5.6)
     ax.set(xlabel="predicted class", ylabel="true class")
     errors = counts - np.diag(counts.diagonal())
-    true, guess = _place(errors, np.argmax)
+    true, guess = np.unravel_index(errors.argmax(), errors.shape)
     return figure, (
         f"{counts.trace():,} of {counts.sum():,} images are classified correctly. The most "
         f"frequent error: {errors.max()} of {counts[true].sum()} {class_names[true]} images are "
@@ -457,14 +453,13 @@ def mcnemar_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0
     texts = sign.replace({1: "better\n", -1: "worse\n", 0: "tied\n"}) + p_values.map(_p_value)
     figure, ax = _heat(sign, texts.mask(np.eye(len(sign)) > 0, ""), 0.36, (-1, 1), BETTER)
     ax.set_title("The row's model against the column's")
-    pairs = [(a, b) for i, a in enumerate(sign) for b in sign.columns[i + 1 :]]
-    tied = [f"{a} and {b}" for a, b in pairs if sign.loc[a, b] == 0]
-    alt = f"{len(tied)} of {len(pairs)} pairs of models are tied"
-    if tied:
-        alt += f": {'; '.join(tied[:6])}"
-    if len(tied) > 6:
-        alt += f"; and {len(tied) - 6} more"
-    return figure, f"{alt}."
+    models = len(sign)
+    tied = (int((sign == 0).sum(axis=None)) - models) // 2
+    with_best = sign.columns[1:][sign.iloc[0, 1:] == 0]
+    return figure, (
+        f"{tied} of {models * (models - 1) // 2} pairs of models are tied; tied with "
+        f"{sign.index[0]}: {'; '.join(with_best) or 'none'}."
+    )
 
 
 def _p_value(p: float) -> str:
@@ -478,24 +473,16 @@ def agreement_matrix(overlap: pd.DataFrame) -> Plot:
     texts = overlap.map("{:.2f}".format).where(shares.notna(), "")
     figure, _ = _heat(shares, texts, 0.3, (0, max(shares.max(axis=None), 0.01)))
     ranked = shares.stack().dropna().sort_values(kind="stable")
-    (a, b), (c, d) = ranked.index[-1], ranked.index[0]
-    shared = f"{ranked.iloc[-1]:.0%} of the images that either gets wrong both do"
-    alt = f"{a} and {b} err most alike: {shared}"
-    if len(overlap) > 2:
-        alt += f"; {c} and {d} least, {ranked.iloc[0]:.0%}"
-    return figure, f"{alt}."
+    (a, b), share = ranked.index[-1], ranked.iloc[-1]
+    alt = f"{a} and {b} err most alike: {share:.0%} of the images that either gets wrong both do."
+    return figure, alt
 
 
 # --- Accuracy against cost ---
 
 
 @_plot
-def tradeoffs(
-    table: pd.DataFrame,
-    fronts: pd.DataFrame,
-    study: pd.DataFrame | None = None,
-    study_machine: str = "",
-) -> Plot:
+def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | None = None) -> Plot:
     """Accuracy against each cost that is a column of ``fronts``, a panel each.
 
     ``table`` is an overview of one machine, ``fronts`` tells which models are on each cost's Pareto
@@ -504,23 +491,16 @@ def tradeoffs(
     """
     costs = [cost for cost in fronts if table[cost].notna().any()]
     wide = min(len(costs), 2)
-    tall = -(-len(costs) // wide)
-    figure, axes = _axes((5 - 0.8 * wide) * tall, tall, wide)
-    key = "Blue: on the Pareto front. Orange: another model is as accurate for less. Ours:"
-    lines = [f"{key} {table['machine'].iloc[0]}."]
-    if study is not None:
-        lines.append(f"Grey: the original study, on {study_machine}.")
-    title = "\n".join(fill(line, 125) for line in lines)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=SMALL)
-    for ax in axes[len(costs) :]:
-        ax.set_axis_off()
-    panels = []
-    for ax, cost in zip(axes, costs, strict=False):
-        panels.append(_points(table, fronts[cost], study))
-        _cost_panel(ax, panels[-1], cost)
+    figure, axes = _panels(len(costs), wide, 5 - 0.8 * wide)
+    key = "Blue: on the Pareto front. Orange: another model is as accurate for less."
+    key += " Grey: the original study." if study is not None else ""
+    figure.suptitle(key, x=0.01, ha="left", fontsize=SMALL)
+    panels = [_points(table, fronts[cost], study) for cost in costs]
+    for ax, points, cost in zip(axes, panels, costs, strict=True):
+        _cost_panel(ax, points, cost)
     figure.draw_without_rendering()  # lays the axes out, so that labels can be measured
     figure.set_layout_engine("none")
-    for ax, points in zip(axes, panels, strict=False):
+    for ax, points in zip(axes, panels, strict=True):
         _label_points(ax, points)
     return figure, " ".join(map(_front_words, costs, panels))
 
@@ -596,14 +576,11 @@ def reliability_diagrams(curves: pd.DataFrame) -> Plot:
     ``curves`` is of ``calibration.curves``; bins of fewer than ``FEWEST`` images are not drawn.
     """
     models = curves["model"].unique()
-    rows = -(-len(models) // 5)
-    columns = -(-len(models) // rows)
-    height = 0.4 + rows * min(0.2 + 7 / columns, 1.9)
-    figure, axes = _axes(height, rows, columns, sharex=True, sharey=True)
-    for ax in axes[len(models) :]:
-        ax.set_axis_off()
+    columns = -(-len(models) // -(-len(models) // 5))  # rows of equal length, of five at most
+    height = min(0.4 + 7 / columns, 2.1)
+    figure, axes = _panels(len(models), columns, height, sharex=True, sharey=True)
     drawn = curves[curves["count"] >= FEWEST]
-    for ax, model in zip(axes, models, strict=False):
+    for ax, model in zip(axes, models, strict=True):
         ax.plot([0, 1], [0, 1], color=PALE, linewidth=1)
         for scaled, colour, label in ((False, BLUE, "before"), (True, VERMILION, "after")):
             bins = drawn[(drawn["model"] == model) & (drawn["scaled"] == scaled)]
@@ -618,9 +595,9 @@ def reliability_diagrams(curves: pd.DataFrame) -> Plot:
 
 
 def _confidence_words(curves: pd.DataFrame) -> str:
-    images = curves["count"].groupby(curves["model"]).sum()
-    excess = (curves["confidence"] - curves["accuracy"]) * curves["count"]
-    gaps = 100 * excess.groupby(curves["model"]).sum() / images
+    excess = 100 * (curves["confidence"] - curves["accuracy"]) * curves["count"]
+    sums = curves.assign(excess=excess).groupby("model")[["excess", "count"]].sum()
+    gaps = sums["excess"] / sums["count"]
     most = gaps.abs().idxmax()
     kind, side = ("over", "above") if gaps[most] > 0 else ("under", "below")
     return (

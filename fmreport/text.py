@@ -66,8 +66,8 @@ def spread(values: Iterable[float], spec: str) -> str:
 
 def interval(table: pd.DataFrame, spec: str) -> pd.Series:
     """The columns low and high as text, with an en dash between."""
-    low, high = (table[end].map(f"{{:{spec}}}".format) for end in ("low", "high"))
-    return low + "\N{EN DASH}" + high
+    texts = table[["low", "high"]].map(f"{{:{spec}}}".format).astype(object)
+    return texts["low"] + "\N{EN DASH}" + texts["high"]
 
 
 def difference(better: pd.Series, worse: pd.Series) -> str:

@@ -82,7 +82,7 @@ show_table(
 # %% tags=["remove-input"]
 front = table.pareto_fronts(local, ["train_seconds"])
 show_figure(
-    plots.tradeoffs(local, front, study, audit.FACTS["machine"]),
+    plots.tradeoffs(local, front, study),
     f"Accuracy against training time. Ours ran on {machine}, the study on "
     f"{audit.FACTS['machine']}: compare heights across the two, never times. Its “MobileNetV3” was "
     "in fact a ResNet34.",

@@ -24,6 +24,26 @@ HERE = Environment(
 )
 ELSEWHERE = HERE.model_copy(update={"device": "cuda", "device_name": "Test GPU", "cores": 16})
 
+MEASURED = dict(
+    seed=9,
+    key="k",
+    parameters={},
+    weights=None,
+    parameter_count=1000,
+    flops_per_image=1e6,
+    train_seconds=10,
+    fit_wall_seconds=12,
+    predict_seconds=1,
+    latency_ms_p50=1,
+    latency_ms_p95=2,
+    peak_rss_mb=700,
+    rss_baseline_mb=400,
+    train_size=1800,
+    validation_size=200,
+    data_sha256="d",
+    split_sha256="s",
+)
+
 
 def labels_of(size: int, classes: int) -> np.ndarray:
     """Balanced labels in a fixed order."""
@@ -67,28 +87,11 @@ def record(
     if validation is None:
         drawn = generator.random(200) < np.mean(accuracy)
         validation = predict(validation_labels, drawn, len(names), confidence)
-    values = dict(
+    values = MEASURED | dict(
         model=model,
-        seed=9,
-        parameters={},
-        weights=None,
-        parameter_count=1000,
-        flops_per_image=1e6,
-        train_seconds=10,
-        fit_wall_seconds=12,
-        predict_seconds=1,
-        latency_ms_p50=1,
-        latency_ms_p95=2,
-        peak_rss_mb=700,
-        rss_baseline_mb=400,
-        train_size=1800,
-        validation_size=200,
         test_size=len(labels),
         history=_epochs(history),
         environment=machine,
-        data_sha256="d",
-        split_sha256="s",
-        key="k",
         proba=proba,
         labels=labels,
         validation_proba=validation,

@@ -71,13 +71,12 @@ def confused_pairs(runs: Mapping[str, Result], top: int = 5) -> pd.DataFrame:
     names = next(iter(runs.values())).class_names
     counts = np.sum([run.confusion_matrix for run in runs.values()], axis=0)
     both = np.triu(counts + counts.T, 1)
-    rows = []
-    for place in np.argsort(-both, axis=None, kind="stable")[:top]:
-        i, j = np.unravel_index(place, both.shape)
-        if both[i, j]:
-            pair = f"{names[i]} and {names[j]}"
-            rows.append((i, j, pair, both[i, j] / len(runs), both[i, j] / both.sum()))
-    return pd.DataFrame(rows, columns=columns)
+    first, second = np.nonzero(both)
+    errors = both[first, second]
+    pairs = pd.DataFrame({"first": first, "second": second, "errors": errors / len(runs)})
+    pairs["pair"] = [f"{names[i]} and {names[j]}" for i, j in zip(first, second, strict=True)]
+    pairs["share"] = errors / both.sum()
+    return pairs[columns].nlargest(top, "errors")
 
 
 def pair_examples(runs: Mapping[str, Result], pairs: pd.DataFrame, each: int = 5) -> pd.DataFrame:

@@ -12,12 +12,21 @@ from numpy.typing import ArrayLike, NDArray
 from fmlib.results import Result, ResultError
 from fmreport.compare.significance import wilson
 
-COLUMNS = [
-    *("family", "accuracy", "low", "high", "log_loss", "ece"),
-    *("train_seconds", "fit_wall_seconds", "predict_seconds", "latency_ms"),
-    *("ram_mb", "vram_mb", "memory_mb", "baseline_mb"),
-    *("parameters", "flops", "pretrained", "machine"),
-]
+FIELDS = {  # an overview's columns, and what they are called in a result
+    "family": "family",
+    "accuracy": "accuracy",
+    "log_loss": "log_loss",
+    "ece": "ece",
+    "train_seconds": "train_seconds",
+    "fit_wall_seconds": "fit_wall_seconds",
+    "predict_seconds": "predict_seconds",
+    "latency_ms": "latency_ms_p50",
+    "ram_mb": "memory_mb",
+    "vram_mb": "peak_vram_mb",
+    "baseline_mb": "rss_baseline_mb",
+    "parameters": "parameter_count",
+    "flops": "flops_per_image",
+}
 
 
 def representatives(records: Iterable[Result]) -> dict[str, Result]:
@@ -48,28 +57,17 @@ def overview(runs: Mapping[str, Result]) -> pd.DataFrame:
     Seconds, milliseconds and MiB as named. ``memory_mb`` is RAM above the process's baseline,
     ``baseline_mb``, plus peak video memory; ``parameters`` and ``flops`` are NaN where unknown.
     """
-    table = pd.DataFrame([_row(run) for run in runs.values()], list(runs), COLUMNS)
-    return table.astype({"parameters": float, "flops": float}).rename_axis("model")
-
-
-def _row(run: Result) -> dict[str, object]:
-    low, high = wilson(round(run.accuracy * run.test_size), run.test_size)
-    vram = run.peak_vram_mb or 0.0
-    same = ("family", "accuracy", "log_loss", "ece")
-    times = ("train_seconds", "fit_wall_seconds", "predict_seconds")
-    return {name: getattr(run, name) for name in (*same, *times)} | {
-        "low": low,
-        "high": high,
-        "latency_ms": run.latency_ms_p50,
-        "ram_mb": run.memory_mb,
-        "vram_mb": vram,
-        "memory_mb": run.memory_mb + vram,
-        "baseline_mb": run.rss_baseline_mb,
-        "parameters": run.parameter_count,
-        "flops": run.flops_per_image,
-        "pretrained": is_pretrained(run),
-        "machine": run.environment.machine_id,
-    }
+    results = list(runs.values())
+    columns = {name: [getattr(run, field) for run in results] for name, field in FIELDS.items()}
+    table = pd.DataFrame(columns, pd.Index(runs, dtype=object, name="model"))
+    bounds = [wilson(round(run.accuracy * run.test_size), run.test_size) for run in results]
+    table[["low", "high"]] = np.array(bounds).reshape(-1, 2)
+    table = table.astype({"parameters": float, "flops": float, "vram_mb": float})
+    table["vram_mb"] = table["vram_mb"].fillna(0)
+    table["memory_mb"] = table["ram_mb"] + table["vram_mb"]
+    table["pretrained"] = [is_pretrained(run) for run in results]
+    table["machine"] = [run.environment.machine_id for run in results]
+    return table
 
 
 def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

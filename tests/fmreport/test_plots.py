@@ -32,7 +32,7 @@ def comparisons(found: verdict.Comparison) -> dict[str, plots.Plot]:
         "accuracy": plots.accuracy_bars(found.table),
         "time": plots.time_dots(found.table),
         "memory": plots.memory_bars(found.table),
-        "tradeoffs": plots.tradeoffs(found.table, fronts, audit.STUDY, "a GPU"),
+        "tradeoffs": plots.tradeoffs(found.table, fronts, audit.STUDY),
         "classes": plots.class_heatmap(errors.per_class(runs)),
         "mcnemar": plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
         "overlap": plots.agreement_matrix(errors.error_overlap(found.correct)),
@@ -100,8 +100,7 @@ def test_every_figure_fits_a_page_is_legible_and_says_something(draw):
 
 def test_the_text_follows_the_finding():
     first, second = comparisons(WINNER), comparisons(TIED)
-    same = [name for name in first if first[name][1] == second[name][1]]
-    assert same == ["cases"], "both make the same errors, on other images"
+    assert all(first[name][1] != second[name][1] for name in first)
     assert "0 of 3 pairs" in first["mcnemar"][1] and "3 of 3 pairs" in second["mcnemar"][1]
     assert first["accuracy"][1].startswith("Alpha classifies 95.0%")
     assert (
@@ -171,10 +170,8 @@ def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
 def test_a_gallery_says_label_and_prediction():
     cases = pd.DataFrame({"image": [4], "label": [1], "prediction": [2], "votes": [3]})
     figure, alt = plots.case_gallery(cases, IMAGES, ["a", "bag", "coat"], "Wrong:")
-    assert (
-        figure.axes[0].get_title() == "#4 bag\n→ coat, 3 models"
-        and alt == "Wrong: 1 labelled bag, taken for coat."
-    )
+    assert figure.axes[0].get_title() == "#4 bag\n→ coat, 3 models"
+    assert alt == "Wrong: 1 image: #4 bag → coat, 3 models."
 
 
 def eleven_models() -> pd.DataFrame:
@@ -218,7 +215,7 @@ def crowded() -> pd.DataFrame:
     ids=["published", "with study", "four costs", "ten", "ten, study", "crowded", "crowded, study"],
 )
 def test_labels_of_a_scatter_cover_neither_each_other_nor_points(overview, costs, study):
-    figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, costs), study, "a GPU")
+    figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, costs), study)
     figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     assert len(figure.axes) == len(costs)
@@ -239,19 +236,6 @@ def test_a_model_of_unknown_cost_is_in_no_panel_of_it():
     figure, alt = plots.tradeoffs(overview, fronts)
     assert "Alpha" not in alt and "operations" not in alt
     assert len(figure.axes) == 1 and len(figure.axes[0].texts) == 2
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["Test CPU", "An Accelerator 80GB HBM3 (Processor with AVX512 and bfloat16 (AMX), 16 cores)"],
-)
-def test_the_title_of_the_tradeoffs_fits_the_figure_whatever_the_machine_is_called(name):
-    overview = WINNER.table.assign(machine=name)
-    figure, _ = plots.tradeoffs(
-        overview, table.pareto_fronts(overview, ["train_seconds"]), audit.STUDY, "a GPU"
-    )
-    figure.draw_without_rendering()
-    assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_scatter_has_a_log_axis_only_where_the_span_asks_for_it():

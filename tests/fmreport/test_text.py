@@ -36,6 +36,7 @@ def test_numbers_have_a_wide_minus_and_few_digits():
     assert text.number(-0.5, "+.1f") == "\N{MINUS SIGN}0.5" and text.number(0.5, "+.1f") == "+0.5"
     assert text.spread([0.2, 0.1], ".1f") == "0.1 to 0.2"
     assert text.spread([0.11, 0.12], ".1f") == "0.1"
+    assert text.interval(pd.DataFrame({"low": [], "high": []}), ".1f").empty
     low_and_high = pd.DataFrame({"low": [90.12], "high": [91.0]})
     assert text.interval(low_and_high, ".1f").to_list() == ["90.1\N{EN DASH}91.0"]
 
