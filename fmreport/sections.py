@@ -11,7 +11,6 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from IPython.display import Markdown, display
-from matplotlib import colormaps
 from torch import nn
 
 from fmlib.data import Dataset
@@ -76,7 +75,7 @@ def size_sentence(result: Result) -> str:
     if result.parameter_count is not None:
         facts.append(f"{result.parameter_count:,} parameters")
     if result.flops_per_image is not None:
-        facts.append(f"{result.flops_per_image / 1e6:,.3g} million operations an image")
+        facts.append(f"{plots.short_number(result.flops_per_image)} operations an image")
     words = f"{', '.join(facts)}."
     if result.weights is None:
         return words
@@ -187,16 +186,13 @@ def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: in
     classes = torch.from_numpy(predicted[chosen]).to(batch.device)
     maps = grad_cam(model.network_, batch, classes).cpu()
     heat = F.interpolate(maps[:, None], size=images.shape[1:3], mode="bilinear")[:, 0].numpy()
-    grey = images[chosen] if images.ndim == 3 else images[chosen].mean(-1)
-    pictures = 0.45 * grey[..., None] / 255 + 0.55 * colormaps["inferno"](heat)[..., :3]
     names = data.class_names
     titles = []
     for guess, label in zip(predicted[chosen], labels[chosen], strict=True):
         truth = "correct" if guess == label else names[label]
         titles.append(f"{names[guess]}\n({truth})")
-    figure, alt = plots.sample_grid(pictures, titles)
     show_figure(
-        (figure, f"Grad-CAM heat maps over {alt}"),
+        plots.heat_over_images(images[chosen], heat, titles),
         f"{result.title}: where the score of the prediction depends on the image, for images "
         f"classified correctly and (the last {int((~correct[chosen]).sum())}) wrongly; the "
         "prediction above, the truth in brackets.",
