@@ -27,7 +27,8 @@ import pypandoc
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
-from fmreport.runner import Outcome, fresh_results
+from fmlib.fitting import fresh_results
+from fmreport.runner import Outcome
 
 Paper = Literal["a4", "us-letter"]
 PAPERS = get_args(Paper)

@@ -23,7 +23,7 @@ from fmlib import fitting
 from fmlib.device import available_cores, default_device
 from fmlib.fitting import FitError, Job
 from fmlib.profiles import Profile
-from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
 
 KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
 MODEL_TAG = "model-"
@@ -155,11 +155,6 @@ def _seconds(folder: Path) -> float | None:
         return float(json.loads((folder / RESULT_FILE).read_text())["fit_wall_seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def fresh_results(profile: Profile) -> list[Result]:
-    """The profile's records that are fresh, in the order of its jobs."""
-    return [load(job.folder) for job in fitting.jobs(profile) if not fitting.stale(job)]
 
 
 # --- Telling ----------------------------------------------------------------------------------

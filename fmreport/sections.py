@@ -15,12 +15,12 @@ from torch import nn
 
 from fmlib.data import Dataset
 from fmlib.device import default_device, has_bfloat16
-from fmlib.fitting import FitError, fit_or_load, job_of, jobs, stale
+from fmlib.fitting import FitError, fit_or_load, fresh_results, job_of, stale
 from fmlib.models.base import Model, Network
 from fmlib.models.registry import MODELS
 from fmlib.models.transfer import Backbone, Transfer
 from fmlib.profiles import Profile
-from fmlib.results import Result, load
+from fmlib.results import Result
 from fmlib.training import Recipe
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
@@ -200,9 +200,7 @@ def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: in
     )
 
 
-def grad_cam(
-    network: Backbone, batch: torch.Tensor, classes: torch.Tensor
-) -> torch.Tensor:
+def grad_cam(network: Backbone, batch: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
 
     Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
@@ -240,7 +238,7 @@ def show_settings(profile: Profile, seed: int) -> None:
 
 def show_log(profile: Profile) -> None:
     """Every epoch of every network's training, and the machine and libraries of every fit."""
-    for result in (load(job.folder) for job in jobs(profile) if not stale(job)):
+    for result in fresh_results(profile):
         if result.history:
             columns = ["stage", "epoch", "lr", "train_loss", "validation_loss"]
             columns += ["validation_accuracy", "train_seconds"]

@@ -27,11 +27,11 @@ import pandas as pd
 from IPython.display import Markdown, display
 
 from fmlib import fitting
+from fmlib.fitting import fresh_results
 from fmlib.profiles import load_profile
 from fmlib.scores import CALIBRATION_BINS, SMALLEST
 from fmreport import plots, text
 from fmreport.compare import calibration, errors, table, verdict
-from fmreport.runner import fresh_results
 from fmreport.show import show_figure, show_notice, show_table
 
 settings = load_profile(profile)

@@ -34,10 +34,10 @@ from sklearn.tree import DecisionTreeClassifier
 from torchvision.models import get_model_weights
 from torchvision.transforms.v2 import functional
 
+from fmlib.fitting import fresh_results
 from fmlib.profiles import load_profile
 from fmreport import plots
 from fmreport.compare import audit, table, verdict
-from fmreport.runner import fresh_results
 from fmreport.show import show_figure, show_table
 
 settings = load_profile(profile)

@@ -21,9 +21,9 @@ profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is t
 seed: int = 9  # of everything random in a model's training
 
 # %% tags=["remove-input"]
+from fmlib.fitting import fresh_results
 from fmlib.profiles import load_profile
 from fmreport import sections
-from fmreport.runner import fresh_results
 from fmreport.studies import show_studies
 
 settings = load_profile(profile)

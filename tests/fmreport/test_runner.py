@@ -40,7 +40,7 @@ import os
 
 from fmlib.profiles import load_profile
 from fmlib.project import Project
-from fmreport.runner import fresh_results
+from fmlib.fitting import fresh_results
 
 settings = load_profile(profile, Project(__import__("pathlib").Path.cwd().parent))
 print(sorted(result.model for result in fresh_results(settings)), os.environ["FMLIB_FIT"])
