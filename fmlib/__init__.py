@@ -1,1 +1,4 @@
-"""Learn from images: data, transforms, training, models, measurement; draws nothing and writes no prose."""
+"""Learn from images: data, transforms, training, models, measurement.
+
+Draws nothing and writes no prose.
+"""

@@ -1,7 +1,7 @@
-"""Images with their labels, split in three; a wrapper data set that applies a transform; a sample that ships with fmlib.
+"""Images with their labels, split in three; a wrapper data set that applies a transform; a sample.
 
-Images are raw: uint8, (n, height, width) of grey or (n, height, width, channels) of colour. A model scales, resizes and
-augments them by itself.
+Images are raw: uint8, (n, height, width) of grey or (n, height, width, channels) of colour. A model
+scales, resizes and augments them by itself.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import torch.utils.data
 from numpy.typing import NDArray
 
 SAMPLE_FILE = Path(__file__).with_name("sample.npz")
-SPLIT_SEED = (
-    9  # of the one split into training and validation images, whatever a model's own seed is
-)
+# Of the one split into training and validation images, whatever a model's own seed is.
+SPLIT_SEED = 9
 FASHION_CLASSES = (
     "T-shirt/top",
     "Trouser",
@@ -66,7 +65,8 @@ class Spec:
 class Dataset:
     """One data set, split: images uint8 (n, *spec.image_shape), labels int64 (n,).
 
-    The hashes identify the images and the split. Raises ValueError where images and labels do not fit together.
+    The hashes identify the images and the split. Raises ValueError where images and labels do not
+    fit together.
     """
 
     name: str
@@ -87,7 +87,8 @@ class Dataset:
             raise ValueError(f"train images: wanted uint8 of shape {wanted}, got shape {shape}")
         for part in ("train", "validation", "test"):
             check_images(getattr(self, f"{part}_images"), self.spec, f"{part} images")
-            _check_labels(*getattr(self, part), len(self.class_names), f"{part} labels")
+            images, labels = getattr(self, part)
+            _check_labels(images, labels, len(self.class_names), f"{part} labels")
 
     @property
     def spec(self) -> Spec:
@@ -113,8 +114,8 @@ class Dataset:
 class TransformedDataset(torch.utils.data.Dataset[tuple[Any, int]]):
     """Applies a transform to the images of a data set: one base serves training and evaluation.
 
-    ``base`` is a torchvision data set, or any sequence of pairs of an image and its label; ``transform`` takes such an
-    image.
+    ``base`` is a torchvision data set, or any sequence of pairs of an image and its label;
+    ``transform`` takes such an image.
     """
 
     def __init__(self, base: Sequence[tuple[Any, int]], transform: Callable[[Any], Any]) -> None:
@@ -131,7 +132,10 @@ class TransformedDataset(torch.utils.data.Dataset[tuple[Any, int]]):
 def split(
     name: str, train: Part, test: Part, class_names: Sequence[str], validation_fraction: float
 ) -> Dataset:
-    """Hold out a stratified share of the training images: the same one on every machine, for every model and seed."""
+    """Hold out a stratified share of the training images.
+
+    The same one on every machine, for every model and seed.
+    """
     from sklearn.model_selection import train_test_split
 
     images, labels = train
@@ -173,15 +177,17 @@ def sha256_of(*arrays: NDArray[Any]) -> str:
 
 
 def check_images(images: Any, spec: Spec, name: str = "images") -> Images:
-    """``images`` as an array uint8 (n, *spec.image_shape) with n > 0; ValueError says what was wanted and what came."""
+    """``images`` as an array uint8 (n, *spec.image_shape) with n > 0.
+
+    ValueError says what was wanted and what came.
+    """
     array = np.asarray(images)
     wanted = (
         f"{name}: wanted uint8 of shape (n, {', '.join(map(str, spec.image_shape))}) with n > 0"
     )
     if array.dtype != np.uint8:
-        raise ValueError(
-            f"{wanted}, got {array.dtype} of shape {array.shape}; models scale raw images themselves"
-        )
+        got = f"{array.dtype} of shape {array.shape}"
+        raise ValueError(f"{wanted}, got {got}; models scale raw images themselves")
     if array.shape[1:] != spec.image_shape or not len(array):
         raise ValueError(f"{wanted}, got shape {array.shape}")
     return array

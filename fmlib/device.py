@@ -51,7 +51,7 @@ def _multiply_by_onednn() -> None:
     """
     capabilities = torch.cpu.get_capabilities()
     if capabilities.get("avx512_f") and not capabilities.get("amx_bf16"):
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
 
 
 # --- Threads and memory -----------------------------------------------------------------------
@@ -74,7 +74,7 @@ def use_available_cores() -> int:
 
 
 def waiting_policy(environment: dict[str, str]) -> dict[str, str]:
-    """What a fit's environment needs besides ``environment``, so that it survives a busy neighbour."""
+    """What a fit's environment needs besides ``environment`` to survive a busy neighbour."""
     return {} if any(name in environment for name in OWN_POLICIES) else dict(WAITING_POLICY)
 
 
@@ -92,7 +92,7 @@ def keep_freed_memory() -> None:
 
 
 def give_back_free_memory() -> None:
-    """Return to the system what malloc holds of freed memory: later work would seem to need none."""
+    """Give the system what malloc holds of freed memory, or later work would seem to need none."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
     if trim is not None:
         trim(0)
@@ -108,7 +108,7 @@ def synchronize(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Adds up the seconds spent inside ``with stopwatch:`` blocks; on CUDA it waits at both ends."""
+    """Adds up the seconds inside ``with stopwatch:`` blocks; on CUDA it waits at both ends."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self.device, self.seconds = device or torch.device("cpu"), 0.0

@@ -31,7 +31,7 @@ DOWNLOAD_TIMEOUT_SECONDS = 20
 T = TypeVar("T")
 
 
-# --- FashionMNIST's files -----------------------------------------------------------------------------------------
+# --- FashionMNIST's files ---------------------------------------------------------------------
 
 
 def raw_folder(root: Path) -> Path:
@@ -52,7 +52,7 @@ def verify(folder: Path) -> None:
 
 
 def _copy_from(folder: Path, incoming: Path) -> None:
-    """Copy or unpack the four files from a folder: raw or gzipped, itself or in torchvision's subfolder."""
+    """Copy or unpack the four files, raw or gzipped, of a folder or torchvision's subfolder."""
     for name in SHA256:
         for candidate in (folder / name, raw_folder(folder) / name, folder / "raw" / name):
             packed = candidate.with_name(f"{name}.gz")
@@ -80,7 +80,7 @@ def _from_debian(incoming: Path) -> None:
 
 @contextmanager
 def download_timeout(seconds: float = DOWNLOAD_TIMEOUT_SECONDS) -> Iterator[None]:
-    """Let no connection opened in the block wait longer; torch's and torchvision's downloads set no limit."""
+    """Let no connection opened in the block wait longer: torch's downloads set no limit."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
@@ -108,7 +108,7 @@ def _run(command: list[str | Path], cwd: Path) -> None:
 
 
 def _from_apt(incoming: Path) -> None:
-    """Debian's package, unpacked without root; its package lists may be absent or old, so get fresh ones."""
+    """Debian's package, unpacked without root; lists may be absent or old, so get fresh ones."""
     with tempfile.TemporaryDirectory(dir=incoming) as folder:
         scratch = Path(folder)
         (scratch / "lists" / "partial").mkdir(parents=True)
@@ -134,8 +134,9 @@ SOURCES: dict[str, Callable[[Path], None]] = {
 def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
     """Make sure that ``root`` holds verified FashionMNIST files, and return ``root``.
 
-    The sources are tried in order; each failure is told through ``say`` in one line. Files are gathered elsewhere,
-    verified, and only then moved in place. Raises DataError with all that was tried if no source works.
+    The sources are tried in order; each failure is told through ``say`` in one line. Files are
+    gathered elsewhere, verified, and only then moved in place. Raises DataError with all that was
+    tried if no source works.
     """
     root = root.resolve()  # programs are run in other folders
     home = raw_folder(root)
@@ -164,15 +165,19 @@ def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
     raise DataError(
         "FashionMNIST could not be had. Tried, in order:\n  - "
         + "\n  - ".join(failures)
-        + "\nWhat you can do: put the four idx files (raw or .gz) into a folder and set FMLIB_DATA to it, or install "
-        f"Debian's package {DEBIAN_PACKAGE}, or use PROFILE=smoke, which needs no download."
+        + "\nWhat you can do: put the four idx files (raw or .gz) into a folder and set FMLIB_DATA "
+        + f"to it, or install Debian's package {DEBIAN_PACKAGE}, or use PROFILE=smoke, which needs "
+        + "no download."
     )
 
 
 def load_fashion_mnist(
     root: Path, validation_fraction: float = 0.1, say: Callable[[str], None] = print
 ) -> Dataset:
-    """All of FashionMNIST: 60,000 images to train and validate on, 10,000 to test; fetched into ``root`` if need be."""
+    """All of FashionMNIST: 60,000 images to train and validate on, 10,000 to test.
+
+    Fetched into ``root`` if need be.
+    """
     from torchvision.datasets import FashionMNIST
 
     get_data(root, say)
@@ -183,15 +188,15 @@ def load_fashion_mnist(
     return split("fashion_mnist", train, test, FASHION_CLASSES, validation_fraction)
 
 
-# --- Checkpoints --------------------------------------------------------------------------------------------------
+# --- Checkpoints ------------------------------------------------------------------------------
 
 
 class WeightsError(RuntimeError):
-    """Pre-trained weights that cannot be had or used; the message lists every place that was tried."""
+    """Pre-trained weights that cannot be had; the message lists every place that was tried."""
 
 
 def checkpoint_places(url: str) -> Iterator[tuple[str, Callable[[], Path]]]:
-    """Where the checkpoint that torch's hub has at ``url`` may lie, in the order in which to look."""
+    """Where the checkpoint that torch's hub has at ``url`` may lie, in the order to look in."""
     import torch.hub
 
     name = url.rsplit("/", 1)[-1]
@@ -213,7 +218,10 @@ def _download(url: str, target: Path) -> Path:
 
 
 def checkpoint_sha256(path: Path) -> str:
-    """The SHA-256 of a checkpoint, whose name ends in its first eight digits; WeightsError where it does not agree."""
+    """The SHA-256 of a checkpoint, whose name ends in its first eight digits.
+
+    Raises WeightsError where they do not agree.
+    """
     digest, wanted = hashlib.sha256(path.read_bytes()).hexdigest(), path.stem.rsplit("-", 1)[-1]
     if not digest.startswith(wanted):
         raise WeightsError(
@@ -225,7 +233,10 @@ def checkpoint_sha256(path: Path) -> str:
 def first_usable(
     what: str, places: Iterator[tuple[str, Callable[[], Path]]], read: Callable[[Path], T]
 ) -> T:
-    """What ``read`` makes of the first place where it works; WeightsError lists every place that was tried."""
+    """What ``read`` makes of the first place where it works.
+
+    WeightsError lists every place that was tried.
+    """
     reasons = []
     for place, find in places:
         try:

@@ -383,6 +383,7 @@ def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
     )
     commit, dirty = measure.git_state(job.project)
     weights = getattr(model, "weights_", None)
+    versions = dependencies(type(model))[1]
     result = results.Result(
         model=job.model,
         seed=job.seed,
@@ -392,7 +393,7 @@ def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
         train_size=len(data.train_labels),
         validation_size=len(data.validation_labels),
         test_size=len(data.test_labels),
-        environment=measure.describe_machine(dependencies(type(model))[1]),
+        environment=results.Environment(**measure.describe_machine(versions)),
         data_sha256=data.data_sha256,
         split_sha256=data.split_sha256,
         git_commit=commit,
@@ -445,7 +446,7 @@ class Lines(Progress):
 
 
 class Bar(Progress):
-    """A bar that counts steps, with the last epoch's loss and accuracy and the time that is left."""
+    """A bar that counts steps, with the last epoch's losses and the time that is left."""
 
     def __init__(self, title: str) -> None:
         self.title = title

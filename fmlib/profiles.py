@@ -18,9 +18,8 @@ from fmlib.fetch import load_fashion_mnist
 from fmlib.models.registry import ParameterError, build, explain, nearest, validate
 from fmlib.project import HERE, Project
 
-Seed = Annotated[
-    int, Field(ge=0, lt=2**32)
-]  # what NumPy's legacy generators, so scikit-learn, take
+# What NumPy's legacy generators, so scikit-learn, take.
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 DatasetName = Literal["fashion_mnist", "sample"]
 
 
@@ -79,7 +78,7 @@ def load_dataset(
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML silently keeps the last of two equal keys; a model that is named twice is a mistake."""
+    """PyYAML silently keeps the last of two equal keys; a model named twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         own = [key for key, _ in node.value if not key.tag.endswith(":merge")]

@@ -100,9 +100,9 @@ class Result(Strict):
 
     ``train_seconds`` counts training steps only, ``fit_wall_seconds`` all of ``fit``;
     ``predict_seconds`` is one pass over the test images after a warm-up, ``latency_ms_*`` one image
-    at a time. ``peak_rss_mb`` is the process's peak during ``fit``, ``rss_baseline_mb`` what it held
-    before it. ``weights`` is None for a model that knows no pre-trained ones. ``fitted`` is what
-    the model's file lacks. ``key`` is the job's.
+    at a time. ``peak_rss_mb`` is the process's peak during ``fit``, ``rss_baseline_mb`` what it
+    held before it. ``weights`` is None for a model that knows no pre-trained ones. ``fitted`` is
+    what the model's file lacks. ``key`` is the job's.
 
     The predictions are class probabilities float16 (n, classes) and labels int64 (n,), in data-set
     order. Scores are on the test images; they follow from the predictions, or it is refused.

@@ -123,7 +123,7 @@ speedups = Speedups()  # `fmlib.fast.enable` puts its own here
 
 
 def learning_rate_factor(done: float, recipe: Recipe) -> float:
-    """What ``recipe.lr`` is multiplied by when the fraction ``done`` (0 to 1) of all steps is over."""
+    """What ``recipe.lr`` is multiplied by when ``done`` (0 to 1) of all steps is over."""
     warmup = recipe.warmup_fraction
     if done < warmup:
         return 0.2 + 0.8 * done / warmup
@@ -213,7 +213,7 @@ class Trainer:
         channels_last = self.recipe.channels_last
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.bfloat16 = self.recipe.precision == "bfloat16" and has_bfloat16(self.device)
-        self.network.to(self.device, memory_format=self.memory_format)
+        self.network.to(self.device).to(memory_format=self.memory_format)
 
     @property
     def train_seconds(self) -> float:
@@ -235,7 +235,7 @@ class Trainer:
         best = BestWeights(recipe.patience)
         self.progress.start(self.stage, recipe.epochs, steps)
         for epoch in range(1, recipe.epochs + 1):
-            row = {
+            row: dict[str, Any] = {
                 "stage": self.stage,
                 "epoch": epoch,
                 "lr": float(optimizer.param_groups[0]["lr"]),
@@ -294,7 +294,7 @@ class Trainer:
                 yield self._mixed(self.inputs(batch), labels[index])
 
     def _mixed(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """With cutmix or mixup: inputs each made of two, and probabilities (n, classes) for labels."""
+        """With cutmix or mixup: inputs each made of two, labels as probabilities (n, classes)."""
         cutmix, mixup, classes = self.recipe.cutmix, self.recipe.mixup, self.num_classes
         if not (cutmix or mixup):
             return batch, labels
@@ -330,7 +330,7 @@ class Trainer:
         return loss.item(), (proba.argmax(1) == labels).float().mean().item()
 
     def test(self, images: Tensor) -> Tensor:
-        """Class probabilities float32 (n, classes) of raw images: the mean over the recipe's views."""
+        """Class probabilities float32 (n, classes) of raw images, the mean over their views."""
         return self._predict(images, self.recipe.shift_averaging)
 
     @torch.inference_mode()

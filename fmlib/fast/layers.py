@@ -1,8 +1,9 @@
 """Convolutions on maps of a few pixels as matrix products: the same results, sooner on a CPU.
 
-Late layers of a network for large photographs see maps of 1 to 6 pixels here. A CPU's convolution kernels are made for larger
-ones, and on these some fall back to code that is ten times slower. The layers below have the weights and the outputs of the
-ones that they replace. On CUDA they are plain convolutions.
+Late layers of a network for large photographs see maps of 1 to 6 pixels here. A CPU's convolution
+kernels are made for larger ones, and on these some fall back to code that is ten times slower. The
+layers below have the weights and the outputs of the ones that they replace. On CUDA they are plain
+convolutions.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 
 class PointwiseConv2d(nn.Module):
-    """A 1x1 convolution with the parameters of ``layer``, as a linear layer over the channels of every pixel."""
+    """The 1x1 convolution ``layer``, as a linear layer over the channels of every pixel."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class PointwiseConv2d(nn.Module):
 
 
 class PatchConv2d(nn.Module):
-    """A convolution with the parameters of ``layer``, as a linear layer over the patches that its kernel sees."""
+    """The convolution ``layer``, as a linear layer over the patches that its kernel sees."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -52,7 +53,10 @@ class PatchConv2d(nn.Module):
 
 
 class _Patches(torch.autograd.Function):
-    """The patches (n, outputs, outputs, kernel**2 * c) of maps (n, c, size, size); autograd's way back takes longer."""
+    """The patches (n, outputs, outputs, kernel**2 * c) of maps (n, c, size, size).
+
+    With a way back that takes less time than autograd's.
+    """
 
     @staticmethod
     def forward(ctx: Any, batch: Tensor, kernel: int, stride: int, padding: int) -> Tensor:
@@ -81,10 +85,10 @@ class _Patches(torch.autograd.Function):
 
 
 class WholeMapConv2d(PatchConv2d):
-    """A 3x3 convolution with the parameters of ``layer``, on maps of 2x2 pixels: a linear layer from all pixels to all.
+    """The 3x3 convolution ``layer`` on maps of 2x2 pixels: a linear layer from all pixels to all.
 
-    Of the 36 products of a tap and a pixel, for every pair of channels, it forms the 16 that are not of padding. For few images
-    patches are quicker, which need no weights laid out anew.
+    Of the 36 products of a tap and a pixel, for every pair of channels, it forms the 16 that are
+    not of padding. For few images patches are quicker, which need no weights laid out anew.
     """
 
     def forward(self, batch: Tensor) -> Tensor:
@@ -106,7 +110,7 @@ class WholeMapConv2d(PatchConv2d):
 
 
 class DepthwiseConv2d(nn.Module):
-    """A depthwise convolution with the parameters of ``layer``; on a CPU in float32 always, since bfloat16 makes it slower."""
+    """The depthwise convolution ``layer``, on a CPU always in float32: bfloat16 makes it slower."""
 
     def __init__(self, layer: nn.Conv2d) -> None:
         super().__init__()
@@ -124,7 +128,7 @@ class DepthwiseConv2d(nn.Module):
             )  # on two opposite sides
             padding = (margins // 2,) * 2
             if margins % 2:
-                batch, padding = pad_same(batch, self.kernel_size, self.stride), (0, 0)
+                batch, padding = pad_same(batch, [*self.kernel_size], [*self.stride]), (0, 0)
         if batch.is_cuda:
             return F.conv2d(
                 batch, self.weight, self.bias, self.stride, padding, groups=len(self.weight)
@@ -134,9 +138,10 @@ class DepthwiseConv2d(nn.Module):
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise convolution whose weights get their gradient from products of input and output pixels, where that is faster.
+    """A depthwise convolution with a faster gradient of its weights on small maps.
 
-    oneDNN 3 has a depthwise kernel for it only where the layer's kernel is 3x3 and the map is no smaller.
+    It is made of products of input and output pixels. oneDNN 3 has a depthwise kernel for it only
+    where the layer's kernel is 3x3 and the map is no smaller.
     """
 
     @staticmethod
@@ -158,10 +163,12 @@ class _Depthwise(torch.autograd.Function):
         kernel, size, outputs = weight.shape[-1], batch.shape[-1], gradient.shape[-1]
         by_products = size * outputs <= 36 and not (kernel == 3 and size >= 3)
         wants_batch, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        wanted = (wants_batch, wants_weight and not by_products, wants_bias)
+        bias_shape = None if bias is None else bias.shape
+        layout = (ctx.stride, ctx.padding, (1, 1), False, (0, 0), len(weight))
         to_batch, to_weight, to_bias = torch.ops.aten.convolution_backward(
-            gradient, batch, weight, None if bias is None else bias.shape, ctx.stride, ctx.padding, (1, 1), False, (0, 0),
-            len(weight), (wants_batch, wants_weight and not by_products, wants_bias),
-        )  # fmt: skip
+            gradient, batch, weight, bias_shape, *layout, wanted
+        )
         if wants_weight and by_products:
             pixels, errors = (
                 one.flatten(2).permute(1, 2, 0).contiguous() for one in (batch, gradient)
@@ -175,19 +182,25 @@ class _Depthwise(torch.autograd.Function):
 
 @cache
 def _taps(size: int, outputs: int, kernel: int, stride: int, padding: int) -> Tensor:
-    """Which tap of a kernel joins an output pixel with an input pixel: 0 or 1, float32 (outputs**2 * size**2, kernel**2)."""
+    """Which tap of a kernel joins an output pixel with an input pixel.
+
+    0 or 1, float32 (outputs**2 * size**2, kernel**2).
+    """
     tap = torch.arange(size) - torch.arange(outputs)[:, None] * stride + padding
     joins = F.one_hot(tap.clamp(0, kernel - 1), kernel) * ((tap >= 0) & (tap < kernel))[..., None]
     return torch.einsum("pru,qsv->pqrsuv", joins.float(), joins.float()).reshape(-1, kernel**2)
 
 
 def small_version(layer: nn.Conv2d, size: int) -> nn.Module:
-    """The fastest layer on square maps of ``size`` pixels on a CPU: itself, or one that shares its parameters."""
+    """The fastest layer on square maps of ``size`` pixels on a CPU.
+
+    ``layer`` itself, or one that shares its parameters.
+    """
     if layer.groups > 1 and layer.groups == layer.in_channels == layer.out_channels:
         return DepthwiseConv2d(layer)
-    (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
-    if layer.groups > 1 or _pads_itself(layer):
+    if layer.groups > 1 or _pads_itself(layer) or isinstance(layer.padding, str):
         return layer
+    (kernel, _), (stride, _), (padding, _) = layer.kernel_size, layer.stride, layer.padding
     if (kernel, stride, padding) == (1, 1, 0):
         return PointwiseConv2d(layer)
     if (kernel, stride, padding, size) == (3, 1, 1, 2):
@@ -203,7 +216,7 @@ def _pads_itself(layer: nn.Conv2d) -> bool:
 
 
 def _is_plain(layer: nn.Conv2d) -> bool:
-    """Whether nothing is unusual about it: square, undilated, padded by zeros, and of no unknown kind."""
+    """Whether it is square, undilated, padded by zeros, and of no unknown kind."""
     square = all(len({*pair}) == 1 for pair in (layer.kernel_size, layer.stride))
     numbers = not isinstance(layer.padding, str) and len({*layer.padding}) == 1
     known = type(layer).forward is nn.Conv2d.forward or _pads_itself(layer)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -40,6 +40,11 @@ class Model:
     name: ClassVar[str] = ""  # these three are set by `register`
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""
+
+    if TYPE_CHECKING:  # what a fit leaves
+        spec_: Spec
+        train_seconds_: float
+        history_: list[dict[str, Any]]
 
     def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
         """Fit on the training images of ``data``; everything random follows from ``seed``.
@@ -118,7 +123,7 @@ class Network(Model):
     def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
         seed_everything(seed)
         self.spec_, self.device_, self.seed_ = data.spec, default_device(), seed
-        self.history_: list[dict[str, Any]] = []
+        self.history_ = []
         self.train_seconds_ = 0.0
         self.recipes_: dict[str, Recipe] = {}
         images, labels = self._on_device(data.train)
@@ -247,7 +252,7 @@ class Estimator(Model):
 
     def settings(self) -> dict[str, Any]:
         """The parameters of a subclass whose fields are named as its estimator's."""
-        own = dataclasses.fields(self)  # type: ignore[arg-type]
+        own = dataclasses.fields(self)
         return {field.name: getattr(self, field.name) for field in own if field.name != "features"}
 
     def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
@@ -270,7 +275,7 @@ class Estimator(Model):
         self.temperature_ = fit_temperature(scores, encoded)
 
     def _scores(self, features: Features) -> NDArray[np.float64]:
-        """Logits (n, classes seen); of two classes scikit-learn gives one number, for the second."""
+        """Logits (n, classes seen); of two, scikit-learn gives one number, for the second."""
         scores = np.asarray(self.estimator_.decision_function(features), np.float64)
         return np.stack([np.zeros_like(scores), scores], 1) if scores.ndim == 1 else scores
 
@@ -289,8 +294,11 @@ class Estimator(Model):
         """The features float32 (n, features) of raw images."""
         if self.features == "hog":
             return hog(images)
-        pixels = images.reshape(len(images), -1).astype(np.float32) / 255
-        return np.sqrt(pixels, out=pixels) if self.features == "roots" else pixels
+        pixels = images.reshape(len(images), -1).astype(np.float32)
+        pixels /= 255
+        if self.features == "roots":
+            np.sqrt(pixels, out=pixels)
+        return pixels
 
     def flops_per_image(self) -> float | None:
         return self.flops_

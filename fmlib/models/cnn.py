@@ -61,7 +61,7 @@ class ScaledLinear(nn.Linear):
 
 @register("cnn", title="Custom CNN", family="cnn")
 class CNN(Network):
-    """Our CNN: a fixed whitening stem, blocks of two convolutions, a global maximum, a linear layer.
+    """Our CNN: a fixed whitening stem, blocks of two convolutions, a global maximum, a dense layer.
 
     A block is [conv, max pool, BN, act, conv, BN, act]. After Jordan's airbench networks for
     CIFAR-10 (https://arxiv.org/abs/2404.00498). The scales of the batch normalisations are fixed at
@@ -83,6 +83,7 @@ class CNN(Network):
         if self.whitening:
             stem.weight.data = whitening_filters(examples, PATCH)
             stem.weight.requires_grad_(False)
+            assert stem.bias is not None
             nn.init.zeros_(stem.bias)
         layers: list[nn.Module] = [stem, act()]
         width = stem.out_channels

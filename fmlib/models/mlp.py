@@ -33,8 +33,9 @@ class MLP(Network):
     @property
     def rates(self) -> tuple[float, ...]:
         """The probability of dropout after each hidden layer."""
-        same_for_all = not isinstance(self.dropout, tuple)
-        return (self.dropout,) * len(self.hidden_sizes) if same_for_all else self.dropout
+        if isinstance(self.dropout, tuple):
+            return self.dropout
+        return (self.dropout,) * len(self.hidden_sizes)
 
     def build(self, spec: Spec, examples: Tensor) -> nn.Module:
         layers: list[nn.Module] = [nn.Flatten()]

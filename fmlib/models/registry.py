@@ -38,7 +38,7 @@ def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M]
             raise ValueError(
                 f"the name {name!r} is taken by {known.__module__}.{known.__qualname__}"
             )
-        model: M = dataclass(config=STRICT, kw_only=True)(cls)
+        model: Any = dataclass(config=STRICT, kw_only=True)(cls)
         model.name, model.title, model.family = name, title or name.replace("_", " "), family
         MODELS[name] = model
         return model

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, NonNegativeInt, model_validator
@@ -55,6 +55,7 @@ def drop_padding_taps(layer: nn.Conv2d, size: int) -> None:
 
     ``size`` in pixels; the outputs stay the same. The kernel is padded by half of its side.
     """
+    assert not isinstance(layer.padding, str)
     (kernel, _), (padding, _), (stride, _) = layer.kernel_size, layer.padding, layer.stride
     outputs = range((size + 2 * padding - kernel) // stride + 1)
 
@@ -69,7 +70,7 @@ def drop_padding_taps(layer: nn.Conv2d, size: int) -> None:
 
 @torch.no_grad()
 def _in_parts(stage: nn.Module, batch: Tensor) -> Tensor:
-    """What a frozen stage makes of a batch; on a CPU in parts, whose maps then stay in its cache."""
+    """What a frozen stage makes of a batch; on a CPU in parts, whose maps stay in its cache."""
     if batch.device.type != "cpu":
         return stage(batch)
     return torch.cat([stage(part) for part in batch.split(16)])
@@ -107,7 +108,9 @@ class Backbone(nn.Module):
 
         def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
             height, width = inputs[0].shape[-2:]
-            if type(layer) is nn.Conv2d and max(layer.padding) > 0 and height == width:
+            if type(layer) is not nn.Conv2d or isinstance(layer.padding, str) or height != width:
+                return
+            if max(layer.padding) > 0:
                 drop_padding_taps(layer, width)
 
         layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
@@ -175,6 +178,9 @@ class Transfer(Network):
     input_mean: ClassVar[float] = 0.0  # of ImageNet's pixels, as the weights were trained on them
     input_std: ClassVar[float] = 1.0
 
+    if TYPE_CHECKING:
+        network_: Backbone
+
     weights: Literal["auto", "required", "none"] = "auto"
     frozen_stages: NonNegativeInt = 0
     layer_decay: float = Field(default=1.0, gt=0, le=1)
@@ -184,8 +190,8 @@ class Transfer(Network):
 
     @model_validator(mode="after")
     def _probe_sees_no_images(self) -> Transfer:
-        of_images = ("augmentation", "flip_averaging", "shift_averaging", "image_size")
-        of_images += ("channels_last", "scaling")
+        of_images = ["augmentation", "flip_averaging", "shift_averaging", "image_size"]
+        of_images += ["channels_last", "scaling"]
         given = self.probe.model_fields_set if self.probe else set()
         default = Recipe()
         meant = [
