@@ -1,9 +1,9 @@
 """Merge executed notebooks into one document, a pandoc tree, and write it as HTML and PDF.
 
 Each notebook becomes a Div of pieces. A piece is a Div whose class is its kind (prose, figure,
-table, code, text, html, notice), whose attributes are what it shows, and whose content is its Markdown:
-prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between them and
-turns them into the markup of either edition.
+table, code, text, html, notice), whose attributes are what it shows, and whose content is its
+Markdown: prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between
+them and turns them into the markup of either edition.
 """
 
 from __future__ import annotations
