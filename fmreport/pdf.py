@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ def pdf(document: Document, paper: Paper = "a4") -> bytes:
         fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True)
         compiler = typst.Compiler(folder / "main.typ", root=folder, font_paths=fonts)
         timestamp = date.replace(tzinfo=datetime.UTC)
-        made = compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=timestamp)
+        try:
+            made = compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=timestamp)
+        except typst.TypstError as error:
+            # A character that no font has, say: what can be read is worth more than the standard.
+            made = compiler.compile(format="pdf", timestamp=timestamp)
+            warnings.warn(f"the PDF does not meet PDF/UA-1: {error}", stacklevel=2)
         return made  # type: ignore[return-value]  # a PDF is one file
 
 
