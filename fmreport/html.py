@@ -38,7 +38,7 @@ class HTMLReportExporter(Exporter):
     output_mimetype = "text/html"
     file_extension = ".html"
 
-    def from_notebook_node(
+    def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: Any = None, **kwargs: Any
     ) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""

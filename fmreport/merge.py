@@ -2,9 +2,8 @@
 
 Each notebook becomes a Div of pieces. A piece is a Div whose class is its kind (prose, figure,
 table, code, text, html, notice), whose attributes are what it shows, and whose content is its
-Markdown:
-prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between them and
-turns them into the markup of either edition.
+Markdown: prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between
+them and turns them into the markup of either edition.
 """
 
 from __future__ import annotations
@@ -37,14 +36,17 @@ TITLE = "Which image classifier for FashionMNIST?"
 SUBTITLE = "Accuracy, time and memory, honestly measured"
 TEMPLATES = Path(__file__).parent / "templates"
 # CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
-MARKDOWN = "commonmark_x-implicit_figures-emoji-gfm_auto_identifiers"
+MARKDOWN = "commonmark_x-attributes-implicit_figures-emoji-gfm_auto_identifiers"
 DROPPED = {"parameters", "injected-parameters", "remove-cell"}
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 NO_ALT = "An image without a description."  # of an image that bypassed show_figure
 TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
 UNSAFE_HTML = re.compile(r"<(script|style|link|iframe|img)\b")
-NOTE_TEXT = re.compile(r"^\[\^([^\]\s]+)\]:", re.MULTILINE)
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")  # they have no place in a document
+# A footnote's name and text, up to a blank line or the next.
+NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
+CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]"
+)  # they have no place in a document
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,9 @@ def _with_own_notes(texts: Sequence[str]) -> list[str]:
     renamed = []
     for i, text in enumerate(texts):
         text = _clean(re.sub(r"\r\n?", "\n", text)).expandtabs(4)
-        own = set(NOTE_TEXT.findall(text))
+        # A note within a note may lead back to itself, and pandoc would follow it for ever.
+        text = NOTE.sub(lambda note: note[1] + note[3].replace("[^", r"\[\^"), text)
+        own = {note[2] for note in NOTE.finditer(text)}
         for name in own & defined:
             text = text.replace(f"[^{name}]", f"[^{name}-{i}]")
         defined |= own
@@ -336,8 +340,8 @@ def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
 
 
 def _caption(meta: dict[str, Any]) -> str:
-    """The caption behind an empty span for its label: a paragraph, whatever it starts with."""
-    return f"[]{{.label}} {' '.join(meta['caption'].split())}"
+    """The caption behind a stand-in for its label: a paragraph, whatever it starts with."""
+    return f"`label` {' '.join(meta['caption'].split())}"
 
 
 def _notice(text: str) -> _Piece:

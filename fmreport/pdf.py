@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,14 @@ def pdf(document: Document, paper: Paper = "a4") -> bytes:
         date = datetime.datetime.fromisoformat(document.metadata.date or "1970-01-01")
         fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True)
         compiler = typst.Compiler(folder / "main.typ", root=folder, font_paths=fonts)
-        return compiler.compile(
-            format="pdf", pdf_standards=["ua-1"], timestamp=date.replace(tzinfo=datetime.UTC)
-        )
+        timestamp = date.replace(tzinfo=datetime.UTC)
+        try:
+            made = compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=timestamp)
+        except typst.TypstError as error:
+            # A character that no font has, say: what can be read is worth more than the standard.
+            made = compiler.compile(format="pdf", timestamp=timestamp)
+            warnings.warn(f"the PDF does not meet PDF/UA-1: {error}", stacklevel=2)
+        return made  # type: ignore[return-value]  # a PDF is one file
 
 
 class PDFReportExporter(Exporter):
@@ -39,7 +45,7 @@ class PDFReportExporter(Exporter):
     file_extension = ".pdf"
     paper = Enum(PAPERS, PAPERS[0], help="The paper's size").tag(config=True)
 
-    def from_notebook_node(
+    def from_notebook_node(  # type: ignore[override]
         self, nb: NotebookNode, resources: Any = None, **kwargs: Any
     ) -> tuple[bytes, dict[str, Any]]:
         """The PDF and nbconvert's resources."""

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,7 +116,8 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
     """As SVG where that is small and all vector, else as PNG; the same bytes each time."""
     import matplotlib as mpl
 
-    buffer, options = io.BytesIO(), {"bbox_inches": "tight", "facecolor": "white"}
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
     with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
     svg = buffer.getvalue()

@@ -47,9 +47,9 @@ function prose.RawInline() return {} end
 local literal = { RawInline = function(el) return pandoc.Str(el.text) end }
 
 -- Ids are the report's own.
-function prose.Span(el) el.identifier = ""; return el end
-
-function prose.Div(el) el.identifier = ""; return el end
+for _, kind in ipairs({ "Div", "Header", "Link", "Span" }) do
+  prose[kind] = function(el) el.identifier = ""; return el end
+end
 
 -- The page makes no request, so only an image that is given as data can be shown.
 function prose.Image(el)
@@ -76,6 +76,12 @@ end
 
 function prose.CodeBlock(el)
   if html then return block('<pre tabindex="0"><code>' .. highlighted(el.text, el.classes) .. "</code></pre>") end
+  return block(("#raw(block: true, lang: %s, %s)"):format(quoted(el.classes[1] or "txt"), quoted(el.text)))
+end
+
+-- Pandoc's own markup of Typst does not outlive every backtick.
+function prose.Code(el)
+  if not html then return raw("#raw(" .. quoted(el.text) .. ")") end
 end
 
 -- Tagged PDFs want words for a formula: its LaTeX is what screen readers and authors share.
@@ -178,15 +184,18 @@ local function heading(el, section)
   return el
 end
 
+-- A heading in a quote or a list begins no section.
+local nested = { Header = function(el) return pandoc.Para({ pandoc.Strong(el.content) }) end }
+
 local function show_prose(piece, sections)
   local shown = pandoc.Blocks({})
   for k, el in ipairs(piece.content) do
-    shown:insert(sections[k] and heading(el, sections[k]) or el)
+    shown:insert(sections[k] and heading(el, sections[k]) or el:walk(nested))
   end
   return shown
 end
 
--- The caption's inlines; at their start, an empty span stands where HTML has a link with the label.
+-- The caption's inlines, without what stands in for the label, which is a link in HTML.
 local function caption(piece, named)
   local inlines = piece.content[1] and piece.content[1].content or pandoc.Inlines({})
   if #inlines == 0 then return inlines end

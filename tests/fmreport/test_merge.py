@@ -217,6 +217,11 @@ def test_a_cells_own_footnote_goes_before_that_of_another_cell():
     assert notes(html) == ["First.", "Second.", "First."]
 
 
+def test_a_footnote_that_refers_to_itself_ends():
+    html = shown(text("One[^a].\n\n[^a]: See[^b],\nor[^a].\n[^b]: Other[^a]."))
+    assert notes(html) == ["See[^b], or[^a]."]
+
+
 @pytest.mark.parametrize(
     "open_end",
     [
@@ -231,6 +236,7 @@ def test_a_cells_own_footnote_goes_before_that_of_another_cell():
         "\\",
         "    x",
         "x\r```\r",
+        "{#a .b}",
     ],
 )
 def test_no_cell_swallows_the_next(open_end):
@@ -240,7 +246,7 @@ def test_no_cell_swallows_the_next(open_end):
 
 
 def test_markup_of_html_and_control_characters_stay_out():
-    html = shown(text('A\x00 <script>alert(1)</script><b onclick="x">b</b> [c]{#report}'))
+    html = shown(text('A\x00 <script>alert(1)</script><b onclick="x">b</b> [c](x){#report}'))
     assert "<script" not in html and "onclick" not in html and "\x00" not in html
     assert 'id="report"' not in html, "an id of the page's own"
     odd = notebook(
@@ -248,6 +254,18 @@ def test_markup_of_html_and_control_characters_stay_out():
     )
     assert "\x1b" not in main(odd) and "\x07" not in main(odd)
     assert pdf(merge([Chapter("", odd)], METADATA)).startswith(b"%PDF")
+
+
+def test_a_character_without_a_font_does_not_cost_the_pdf():
+    document = merge([Chapter("", notebook([text("# \N{GRINNING FACE} Hello")]))], METADATA)
+    with pytest.warns(UserWarning, match="does not meet PDF/UA-1"):
+        assert pdf(document).startswith(b"%PDF")
+
+
+def test_headings_in_quotes_and_odd_code_do_not_cost_the_pdf():
+    nb = notebook([text("# A\n\n> # Quoted\n\n- ## Listed\n\n`` a`b `` and ```` ``` ````")])
+    assert headings(main(nb)) == ["1 A"]
+    assert pdf(merge([Chapter("", nb)], METADATA)).startswith(b"%PDF")
 
 
 def test_attachments_are_kept():

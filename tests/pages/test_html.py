@@ -238,6 +238,12 @@ def test_both_editions_have_the_same_numbers(report):
     assert len(headings) == 20
     for number, title in headings:
         assert f"{number} {title.strip()}" in words
+    see = "is best here; see (Figure.\\d+) and (Table.\\d+)"
+    [said] = re.findall(see, re.sub("<[^>]+>", "", html))
+    assert said == ("Figure\xa07", "Table\xa02"), "links reach into other chapters"
+    assert tuple(label.replace("\xa0", " ") for label in said) in re.findall(
+        see, words.replace("\n", " ")
+    )
     captions = re.findall(
         r'<a class="label" href="#[^"]*">((?:Figure|Table)\xa0\d+)</a> (\w[\w ]+)', html
     )
