@@ -388,12 +388,9 @@ def hardest_class(worst: pd.DataFrame) -> str:
 def failed(absent: list[str], partial: list[str]) -> Iterator[str]:
     """What to say of models without any result, and of those of which some seeds failed."""
     if absent:
-        yield (
-            f"Missing, because the run failed: {listed(absent)}. Every statement is about the "
-            "other models."
-        )
+        yield (f"Without a result: {listed(absent)}. Every statement is about the other models.")
     if partial:
-        yield f"Of {listed(partial)} not every seed has a result, because a run failed."
+        yield f"Of {listed(partial)} not every seed has a result."
 
 
 def limits(found: Comparison) -> Iterator[str]:

@@ -136,13 +136,13 @@ def test_a_single_model_gets_no_verdict_and_no_model_a_notice():
 
 def test_missing_models_are_named_and_the_lead_is_qualified():
     found = summary(synthetic.clear_winner(), missing=["VGG16"])
-    assert "Missing, because the run failed: VGG16" in found and "of those that ran" in found
+    assert "Without a result: VGG16" in found and "of those that ran" in found
 
 
 def test_a_model_of_which_one_seed_failed_is_not_missing():
     found = summary(synthetic.clear_winner(), missing=["Alpha", "VGG16", "VGG16"])
     assert (
-        "Missing, because the run failed: VGG16. Every" in found
+        "Without a result: VGG16. Every" in found
         and "Of Alpha not every seed has a result" in found
     )
     from_scratch = synthetic.record("vgg16", 0.9, weights=Weights())
