@@ -34,9 +34,8 @@ TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want
 UNSAFE_HTML = re.compile(r"<(script|style|link|iframe|img)\b")
 # A footnote's name and text, up to a blank line or the next.
 NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
-CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]"
-)  # they have no place in a document
+# They have no place in a document.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
