@@ -10,7 +10,7 @@ INSTALLED := $(VENV)/.installed
 MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURDIR)" ] || echo moved)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report test lab bench speedrun search ablation publish clean
+.PHONY: help setup report check test lab bench speedrun search ablation publish clean
 .PHONY: moved
 
 help: ## print this list
@@ -27,18 +27,28 @@ $(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	echo "$(CURDIR)" >"$(INSTALLED)"
 
-report: setup ## run what is stale and write build/<profile>/report.html and report.pdf
+report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
 	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")
 
-test: setup ## run ruff and all tests
+check: setup ## style, types, who imports whom, quick tests: under a minute, for every save
 	"$(BIN)/ruff" check .
-	"$(BIN)/python" -m pytest
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy" fmlib
+	"$(BIN)/lint-imports"
+	"$(BIN)/python" -m pytest -m "not slow"
+
+test: setup ## all of make check, and all tests
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy" fmlib
+	"$(BIN)/lint-imports"
+	"$(BIN)/python" -m pytest --durations=15
 
 lab: setup ## open the notebooks in JupyterLab
 	"$(BIN)/jupytext-config" --settings-file "$(VENV)/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
 	"$(BIN)/jupyter-lab" --LabApp.default_url=/lab/tree/notebooks
 
-bench: setup ## time the study's training loop and ours, and how each model's cost grows with images
+bench: setup ## time the study's loop and ours, fits beside a busy core, and how costs grow with images
 	"$(BIN)/python" -u -m benchmarks.bench
 
 speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)
@@ -54,5 +64,5 @@ publish: setup ## copy the finished report into docs/ and refresh the README's t
 	"$(BIN)/python" -m fmreport publish $(if $(PROFILE),--profile "$(PROFILE)")
 
 clean: ## remove what was made from the sources; the data and .venv stay
-	rm -rf build .pytest_cache .ruff_cache .hypothesis
-	find fmlib benchmarks tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find fmlib fmreport benchmarks tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -138,6 +138,7 @@ def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
     gathered elsewhere, verified, and only then moved in place. Raises DataError with all that was
     tried if no source works.
     """
+    root = root.resolve()  # programs are run in other folders
     home = raw_folder(root)
     failures = []
     try:

@@ -287,6 +287,11 @@ def stale(job: Job) -> str:
     return "" if found.key == job.key else "its code, parameters, data or libraries have changed"
 
 
+def fresh_results(profile: Profile) -> list[results.Result]:
+    """The profile's records that are fresh, in the order of its jobs."""
+    return [results.load(job.folder) for job in jobs(profile) if not stale(job)]
+
+
 def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
     """The job's record and the fitted model: at once where fresh, else by a fit.
 

@@ -1,15 +1,22 @@
-"""The command line: ``python -m fmreport report --profile smoke``; ``python -m fmreport --help`` tells the rest."""
+"""The command line: ``python -m fmreport report --profile smoke``; ``--help`` tells the rest."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from fmlib.data import DataError
+from fmlib.device import default_device
+from fmlib.fitting import FitError
+from fmlib.models.registry import ParameterError
 from fmlib.profiles import ProfileError, available_profiles, load_profile
-from fmlib.training import default_device
-from fmreport.metadata import PAPERS
+from fmlib.project import HERE
+from fmlib.results import ResultError
+
+PAPERS = ("a4", "us-letter")
+FAILED, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
 
 
 def default_profile() -> str:
@@ -18,16 +25,18 @@ def default_profile() -> str:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from fmreport.build import write_report
-    from fmreport.runner import BUILD_DIR, run_profile
+    """Fit what is stale, tell, and write the report."""
+    from fmreport.merge import write_outcome
+    from fmreport.runner import run_profile, summary
 
-    build_dir = Path(arguments.build_dir).resolve() if arguments.build_dir else BUILD_DIR
-    outcome = run_profile(load_profile(arguments.profile or default_profile()), build_dir=build_dir)
-    write_report(outcome, paper=arguments.paper)
-    return 1 if outcome.failures else 0
+    outcome = run_profile(load_profile(arguments.profile or default_profile()))
+    pages = write_outcome(outcome, arguments.paper)
+    print(f"{summary(outcome)}: {', '.join(map(str, pages))}")
+    return FAILED if outcome.failed else 0
 
 
 def study(arguments: argparse.Namespace) -> int:
+    """Run searches or ablations."""
     from fmreport.studies import run_study
 
     for name in arguments.names:
@@ -36,6 +45,7 @@ def study(arguments: argparse.Namespace) -> int:
 
 
 def publish(arguments: argparse.Namespace) -> int:
+    """Copy a finished report into docs/."""
     from fmreport.publish import NotPublishable
     from fmreport.publish import publish as put_into_docs
 
@@ -43,39 +53,67 @@ def publish(arguments: argparse.Namespace) -> int:
         print(f"published: {put_into_docs(load_profile(arguments.profile or default_profile()))}")
     except NotPublishable as error:
         print(f"not published: {error}", file=sys.stderr)
-        return 1
+        return FAILED
+    return 0
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Classify picture files."""
+    from fmreport.predict import predict as classify
+
+    profile = load_profile(arguments.profile or default_profile())
+    found = classify(profile, arguments.model, arguments.pictures)
+    if arguments.json:
+        print(json.dumps([one.as_dict() for one in found], indent=1))
+    else:
+        print(*found, sep="\n")
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare image classifiers on FashionMNIST.")
+    top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare classifiers.")
     commands = top.add_subparsers(required=True, metavar="command")
-    command = commands.add_parser("report", help="run a profile's stale models and write the report")
-    command.add_argument("--profile", help=f"{', '.join(available_profiles())}; default: gpu where CUDA is usable, else cpu")
-    command.add_argument("--build-dir", metavar="FOLDER", help="where to build; default: build/")
-    command.add_argument("--paper", choices=PAPERS, default=PAPERS[0], help="the PDF's paper; default: %(default)s")
+    known = ", ".join(available_profiles(HERE.params))
+    profile_help = f"{known}; default: gpu where CUDA is usable, else cpu"
+
+    command = commands.add_parser("report", help="fit what is stale and write the report")
+    command.add_argument("--profile", help=profile_help)
+    command.add_argument("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
     command.set_defaults(run=report)
-    command = commands.add_parser("study", help="run searches or ablations of params/studies, keep their tables")
+
+    command = commands.add_parser("study", help="run searches or ablations of params/studies")
     command.add_argument("names", nargs="+", help="for example cnn-ablation")
     command.set_defaults(run=study)
-    command = commands.add_parser("publish", help="copy a finished report into docs/ and refresh the README")
+
+    command = commands.add_parser("publish", help="copy a finished report into docs/")
     command.add_argument("--profile", help="cpu or gpu; default as for report")
     command.set_defaults(run=publish)
+
+    command = commands.add_parser("predict", help="classify picture files with a fitted model")
+    command.add_argument("--profile", help=profile_help)
+    command.add_argument("--model", required=True, help="for example cnn")
+    command.add_argument("--json", action="store_true", help="all probabilities, as JSON")
+    command.add_argument("pictures", nargs="+", type=Path, metavar="picture")
+    command.set_defaults(run=predict)
     return top
 
 
 def main() -> int:
-    sys.stdout.reconfigure(line_buffering=True)  # progress must show at once, in a pipe too
+    """Run a command; what is wrong with its input is told in a line."""
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] - shows at once in pipes
     arguments = parser().parse_args()
     try:
         return arguments.run(arguments)
-    except (ProfileError, DataError) as error:
+    except FitError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return FAILED
+    except (ProfileError, ParameterError, DataError, ResultError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
     except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the next run goes on from there", file=sys.stderr)
-        return 130
+        print("stopped; what was finished is kept, and the next run goes on", file=sys.stderr)
+        return STOPPED
 
 
 if __name__ == "__main__":

@@ -1,237 +1,346 @@
-"""Merge executed notebooks into one: what is in the report, in which order, and how figures and tables are numbered.
+"""Merge executed notebooks into one document, a pandoc tree, and write it as HTML and PDF.
 
-HTML and PDF are both made from the merged notebook, so they agree. Every output says in ``metadata.fmlib`` what ``kind`` it
-is (figure, table, prose, html, text, log, notice), every code cell how its ``code`` is shown (open, folded, hidden), and every
-cell the ``place`` of its headings, which ``templates/prose.lua`` numbers.
+Each notebook becomes a Div of pieces. A piece is a Div whose class is its kind (prose, figure,
+table, code, text, html, notice), whose attributes are what it shows, and whose content is its
+Markdown: prose, or a caption. ``templates/report.lua`` numbers the pieces, resolves links between
+them and turns them into the markup of either edition.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
+import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from copy import deepcopy
-from dataclasses import dataclass, field
-from itertools import takewhile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal, get_args
 
+import nbformat
+import pypandoc
 from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from fmlib.fitting import fresh_results
+from fmreport.runner import Outcome
+
+Paper = Literal["a4", "us-letter"]
+PAPERS = get_args(Paper)
+FILES, STAMP = ("report.html", "report.pdf"), "report.json"  # what it is made of
+TITLE = "Which image classifier for FashionMNIST?"
+SUBTITLE = "Accuracy, time and memory, honestly measured"
+TEMPLATES = Path(__file__).parent / "templates"
+# CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
+MARKDOWN = "commonmark_x-attributes-implicit_figures-emoji-gfm_auto_identifiers"
 DROPPED = {"parameters", "injected-parameters", "remove-cell"}
-HEADING = re.compile(r"\s*#{1,6}\s")
-NOTE = re.compile(r"\[\^([^\]\s]+)\]")
-NOTE_TEXT = re.compile(r"^\[\^([^\]\s]+)\]:.*(?:\n(?!\s*\n|\[\^).+|\n+(?: {4}|\t).*)*\n?", re.MULTILINE)
-LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(#((?:fig|table)-[^)\s]+)\)")
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
-NO_ALT = "An image without a description."  # of an image that bypassed show_figure; the tests refuse it in our notebooks
+NO_ALT = "An image without a description."  # of an image that bypassed show_figure
 TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
+UNSAFE_HTML = re.compile(r"<(script|style|link|iframe|img)\b")
+# A footnote's name and text, up to a blank line or the next.
+NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
+# They have no place in a document.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A model or, where ``model`` is empty, a chapter that the report should have had.
+class ReportMetadata:
+    """The facts of a report's title block; an empty one is left out.
 
-    ``position`` is the number of notebooks that stand before it; ``chapter`` the title of its chapter, needed where no notebook
-    brings it; with ``summary`` the summary is missing too.
+    ``date`` is ISO, ``2026-01-31``. A report without a title is named after its first heading.
     """
 
-    model: str
-    display_name: str
-    family: str
-    reason: str
-    position: int
-    chapter: str = ""
-    summary: bool = False
-
-
-@dataclass
-class _Part:
-    """One executed notebook, or the notice of a missing one, on its way into the report."""
-
-    meta: dict
-    cells: list[NotebookNode]
-    names: dict[str, tuple[str, str]] = field(default_factory=dict)  # figures and tables: name in prose -> (id, label)
-    notes: dict[str, str] = field(default_factory=dict)  # footnotes that other cells may refer to: name -> markdown
+    title: str
+    subtitle: str = ""
+    date: str = ""
+    profile: str = ""
+    machine: str = ""
+    commit: str = ""
+    keywords: tuple[str, ...] = ()
 
     @property
-    def model(self) -> str:
-        return self.meta.get("model") or ""
+    def facts(self) -> list[tuple[str, str]]:
+        """The facts below the title, as (label, text)."""
+        facts = {
+            "Date": self.date,
+            "Profile": self.profile,
+            "Machine": self.machine,
+            "Commit": self.commit,
+        }
+        return [(label, text) for label, text in facts.items() if text]
 
 
-def merge(notebooks: Sequence[NotebookNode], missing: Sequence[Missing] = ()) -> NotebookNode:
-    """One notebook of all ``notebooks``, in their order, with a notice for each of the ``missing``; inputs stay as they are."""
-    parts = [_part(nb, str(i)) for i, nb in enumerate(notebooks)]
-    entries = [((i, 1), part) for i, part in enumerate(parts)] + [((m.position, 0), _notice(m)) for m in missing]
-    placed = _layout([part for _, part in sorted(entries, key=lambda entry: entry[0])])
-    summary = [(part, cell) for part, cell in placed if "summary" in cell.metadata.tags]
-    if summary and not HEADING.match(next((holder[key] for holder, key in _texts(summary[0][1])), "")):
-        summary.insert(0, (summary[0][0], _heading("# Summary")))
-    placed = summary + [(part, cell) for part, cell in placed if "summary" not in cell.metadata.tags]
-    counts: Counter[str] = Counter()
-    for i, (part, cell) in enumerate(placed):
-        own = part.model and "once" not in cell.metadata.tags
-        cell.metadata.fmlib.place = f"{part.model or '-'} {1 if own else 0} {0 if i < len(summary) else 1} {i}"
-        cell.id = f"cell-{i}"  # cells of a notebook that ran for several models have the same
-        _number(part, cell, counts)
-    everywhere = {name: found for part in reversed(parts) for name, found in part.names.items()}
-    everywhere |= {found[0]: found for part in parts for found in part.names.values()}
-    for part, cell in placed:
-        _link(cell, everywhere | part.names, part.notes)
-    return new_notebook(cells=[cell for _, cell in placed], metadata={"fmlib": {"merged": True}})
+@dataclass(frozen=True)
+class Chapter:
+    """One chapter: an executed notebook, or why there is none.
 
-
-def fragments(merged: NotebookNode) -> Iterator[tuple[str, str]]:
-    """All markdown of a merged notebook in reading order, prose and captions, with the place of its headings."""
-    for cell in merged.cells:
-        yield from ((holder[key], cell.metadata.fmlib.place) for holder, key in _texts(cell))
-
-
-def _part(nb: NotebookNode, key: str) -> _Part:
-    part = _Part(dict(nb.metadata.get("fmlib", {})), [])
-    for cell in deepcopy(nb.cells):
-        tags = set(cell.metadata.get("tags", []))
-        models = {tag.removeprefix("model-") for tag in tags if tag.startswith("model-")}
-        blank = not cell.source.strip() and not cell.get("outputs")
-        if not (tags & DROPPED or blank or cell.cell_type == "raw" or (models and part.model not in models)):
-            part.cells.append(_cell(cell, tags))
-    for i, (holder, name) in enumerate(pair for cell in part.cells for pair in _texts(cell)):
-        _name_notes(part, holder, name, key, i)
-    return part
-
-
-def _cell(cell: NotebookNode, tags: set[str]) -> NotebookNode:
-    """The cell with attachments inlined, and its outputs in the few kinds that the exporters know."""
-    if cell.cell_type == "code":
-        quiet, logging = "remove-input" in tags, "training-log" in tags  # a warning from a hidden cell means nothing to readers
-        raws = [raw for raw in cell.outputs if logging or not (quiet and raw.output_type == "stream")]
-        cell.outputs = [output for raw in raws if (output := _output(raw, logging))]
-    shared = {"shared": cell.source} if "once" in tags else {}
-    cell.metadata = NotebookNode(tags=sorted(tags), fmlib=NotebookNode(code=_shown(cell, tags), **shared))
-    for name, bundle in cell.pop("attachments", {}).items():
-        mime, data = next(iter(bundle.items()))
-        cell.source = cell.source.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data.split())}")
-    return cell
-
-
-def _shown(cell: NotebookNode, tags: set[str]) -> str:
-    """How the cell's code is shown; of a ``remove-input`` cell only where it has something to show for it."""
-    kinds = {output.metadata.fmlib.kind for output in cell.get("outputs", [])}
-    if not cell.source.strip() or ("remove-input" in tags and not kinds & TELLING):
-        return "hidden"
-    return "open" if "key-code" in tags and "remove-input" not in tags else "folded"
-
-
-def _output(raw: NotebookNode, logging: bool) -> NotebookNode | None:
-    if raw.output_type == "error":
-        return _made("notice", {"text/plain": _first_line(f"This step failed: {raw.ename}: {raw.evalue}")})
-    stream = raw.output_type == "stream"
-    data, meta = {"text/plain": raw.text} if stream else raw.data, dict({} if stream else raw.metadata.get("fmlib", {}))
-    if meta.get("kind") in ("figure", "table"):
-        return _made(meta.pop("kind"), data, **meta)
-    if "text/markdown" in data:
-        return _made("prose", data)
-    if any(mime in data for mime in IMAGES):
-        return _made("figure", data, caption="", alt=NO_ALT)
-    if "text/html" in data and not re.search(r"<(script|style|link|iframe|img)\b", data["text/html"]):
-        return _made("html", data)
-    text = strip_ansi(data.get("text/plain", "")).strip("\n")
-    return _made("log" if stream or logging else "text", {"text/plain": text}) if text.strip() else None
-
-
-def _made(kind: str, data: dict, **meta: object) -> NotebookNode:
-    return new_output("display_data", data=data, metadata={"fmlib": {"kind": kind, **meta}})
-
-
-def _texts(cell: NotebookNode) -> Iterator[tuple[NotebookNode, str]]:
-    """Where the cell holds markdown, as (holder, key), in reading order."""
-    if cell.cell_type == "markdown":
-        yield cell, "source"
-    for output in cell.get("outputs", []):
-        if output.metadata.fmlib.kind == "prose":
-            yield output.data, "text/markdown"
-        elif output.metadata.fmlib.get("caption"):
-            yield output.metadata.fmlib, "caption"
-
-
-def _name_notes(part: _Part, holder: NotebookNode, name: str, key: str, i: int) -> None:
-    """Keep footnotes apart from those of other cells and notebooks.
-
-    A reference to a note whose text stands elsewhere in the notebook brings it along: that cell may be left out.
+    ``title`` (Markdown) and the first line of ``reason`` stand in place of a missing notebook.
     """
-    own = {match[1]: match[0].strip() for match in NOTE_TEXT.finditer(holder[name])}
-    part.notes = {f"{key}-{note}": NOTE.sub(f"[^{key}-{note}]", text, count=1) for note, text in own.items()} | part.notes
-    holder[name] = NOTE.sub(lambda match: f"[^{key}-{f'{i}-' if match[1] in own else ''}{match[1]}]", holder[name])
+
+    title: str
+    notebook: NotebookNode | None
+    reason: str = ""
 
 
-def _notice(item: Missing) -> _Part:
-    name = item.display_name if item.model else f"The chapter “{item.display_name}”"
-    text = _first_line(f"{name} is missing from this report: {item.reason}")
-    cells = [] if item.model else [_heading(f"# {item.display_name}")]
-    for tags in [["summary"], []] if item.summary else [[]]:
-        meta = NotebookNode(tags=tags, fmlib=NotebookNode(code="hidden"))
-        cells.append(new_code_cell("", outputs=[_made("notice", {"text/plain": text})], metadata=meta))
-    return _Part({**vars(item), "missing": True}, cells)
+@dataclass(frozen=True)
+class Document:
+    """A merged report: pandoc's tree, one Div a chapter, and the title block's facts."""
+
+    tree: dict[str, Any]
+    metadata: ReportMetadata
+
+    def convert(self, to: str, folder: Path, *options: str, **front: str) -> str:
+        """The report in a format of pandoc's: ``html`` or ``typst``.
+
+        ``folder`` receives the images that the markup names, ``options`` are pandoc's own, and
+        ``front`` adds to what the page's template or Typst's function ``report`` is given.
+        """
+        known = {**asdict(self.metadata), "facts": self.metadata.facts, **front}
+        meta = {"report": {"t": "MetaString", "c": json.dumps(known)}}
+        return _pandoc(
+            json.dumps({**self.tree, "meta": meta}),
+            "json",
+            to,
+            "--wrap=none",
+            f"--lua-filter={TEMPLATES / 'report.lua'}",
+            *options,
+            folder=folder,
+        )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a chapter before its Markdown is parsed."""
+
+    kind: str
+    attributes: dict[str, str] = field(default_factory=dict)
+    markdown: str = ""
+
+
+def merge(chapters: Sequence[Chapter], metadata: ReportMetadata) -> Document:
+    """One document of all ``chapters``, at least one; their notebooks stay as they are."""
+    trees = [_tree(list(_pieces(chapter))) for chapter in chapters]
+    blocks = [_div("chapter", {}, tree["blocks"]) for tree in trees]
+    return Document({**trees[0], "blocks": blocks}, metadata)
+
+
+def write_report(
+    chapters: Sequence[Chapter], metadata: ReportMetadata, folder: Path, paper: Paper = "a4"
+) -> list[Path]:
+    """Write ``report.html`` and ``report.pdf``; both or none, never half a file.
+
+    The ``folder`` is made where it is absent.
+    """
+    from fmreport.html import page
+    from fmreport.pdf import pdf
+
+    document = merge(chapters, metadata)
+    contents = {"report.html": page(document).encode(), "report.pdf": pdf(document, paper)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as scratch:
+        for name, content in contents.items():
+            (Path(scratch) / name).write_bytes(content)
+        for name in contents:
+            os.replace(Path(scratch) / name, folder / name)
+    return [folder / name for name in contents]
+
+
+# --- The report of a run ----------------------------------------------------------------------
+
+
+def write_outcome(
+    outcome: Outcome, paper: Paper = "a4", say: Callable[[str], None] = print
+) -> list[Path]:
+    """Write the report of a run's chapters, unless it is made of just these already.
+
+    Returns the paths of the page and the PDF.
+    """
+    folder, start = outcome.profile.folder, time.monotonic()
+    if is_current(outcome, paper):
+        return [folder / name for name in FILES]
+    (folder / STAMP).unlink(missing_ok=True)
+    chapters = [
+        Chapter(one.title, one.path and nbformat.read(one.path, as_version=4), one.reason)
+        for one in outcome.chapters
+    ]
+    paths = write_report(chapters, metadata_of(outcome), folder, paper)
+    (folder / STAMP).write_text(_stamp(outcome, paper), encoding="utf-8")
+    say(f"report written in {time.monotonic() - start:.1f} s")
+    return paths
+
+
+def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
+    """Whether the report on disk is made of just these chapters, for the paper or for any."""
+    folder = outcome.profile.folder
+    if not all((folder / name).is_file() for name in (*FILES, STAMP)):
+        return False
+    papers = [paper] if paper else PAPERS
+    stamp = (folder / STAMP).read_text(encoding="utf-8", errors="replace")
+    return stamp in {_stamp(outcome, one) for one in papers}
+
+
+def metadata_of(outcome: Outcome) -> ReportMetadata:
+    """The title block: machines and commits as the profile's records have them."""
+    found = fresh_results(outcome.profile)
+    commits = {f"{result.git_commit:.10}" for result in found if result.git_commit}
+    dirty = " with local changes" if any(result.git_dirty for result in found) else ""
+    return ReportMetadata(
+        title=TITLE,
+        subtitle=SUBTITLE,
+        date=date.today().isoformat(),
+        profile=outcome.profile.name,
+        machine="; ".join(sorted({result.environment.machine_id for result in found})),
+        commit="; ".join(sorted(commits)) + dirty,
+        keywords=("image classification", "FashionMNIST", "benchmark"),
+    )
+
+
+def _stamp(outcome: Outcome, paper: Paper) -> str:
+    """What a report depends on: its chapters, the code that renders it, the paper."""
+    code = [Path(__file__).with_name(name) for name in ("merge.py", "html.py", "pdf.py")]
+    templates = [path for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
+    told = [one.path for one in outcome.chapters if one.path]
+    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *templates, *told)]
+    missing = [(one.title, one.reason) for one in outcome.chapters if not one.path]
+    return json.dumps([paper, hashes, missing])
+
+
+# --- A notebook's pieces ----------------------------------------------------------------------
+
+
+def _tree(pieces: Sequence[_Piece]) -> dict[str, Any]:
+    """A chapter's pieces as pandoc's tree, after one run of pandoc for all their Markdown.
+
+    Each piece is a block quote of its own, out of which no open fence, comment or list can reach.
+    """
+    texts = _with_own_notes([piece.markdown for piece in pieces])
+    source = "\n\n".join("> " + text.replace("\n", "\n> ") for text in texts)
+    tree = json.loads(_pandoc(source, MARKDOWN, "json"))
+    parsed = zip(pieces, tree["blocks"], strict=True)
+    return {**tree, "blocks": [_div(one.kind, one.attributes, quote["c"]) for one, quote in parsed]}
+
+
+def _with_own_notes(texts: Sequence[str]) -> list[str]:
+    """The texts, with no footnote defined twice: a cell's own goes before an earlier cell's."""
+    defined: set[str] = set()
+    renamed = []
+    for i, text in enumerate(texts):
+        text = _clean(re.sub(r"\r\n?", "\n", text)).expandtabs(4)
+        # A note within a note may lead back to itself, and pandoc would follow it for ever.
+        text = NOTE.sub(lambda note: note[1] + note[3].replace("[^", r"\[\^"), text)
+        own = {note[2] for note in NOTE.finditer(text)}
+        for name in own & defined:
+            text = text.replace(f"[^{name}]", f"[^{name}-{i}]")
+        defined |= own
+        renamed.append(text)
+    return renamed
+
+
+def _pandoc(source: str, of: str, to: str, *options: str, folder: Path | None = None) -> str:
+    return pypandoc.convert_text(
+        source, to, format=of, extra_args=options, cworkdir=folder, verify_format=False
+    )
+
+
+def _div(kind: str, attributes: dict[str, str], blocks: list[Any]) -> dict[str, Any]:
+    pairs = [[name, _clean(text)] for name, text in attributes.items()]
+    return {"t": "Div", "c": [["", [kind], pairs], blocks]}
+
+
+def _pieces(chapter: Chapter) -> Iterator[_Piece]:
+    if chapter.notebook is None:
+        text = f"The chapter “{chapter.title}” is missing from this report: {chapter.reason}"
+        yield _Piece("prose", markdown=f"# {chapter.title}")
+        yield _notice(_first_line(text))
+        return
+    for cell in chapter.notebook.cells:
+        tags = set(cell.metadata.get("tags", []))
+        if tags & DROPPED:
+            continue
+        if cell.cell_type == "markdown":
+            yield _Piece("prose", markdown=_with_attachments(cell))
+        elif cell.cell_type == "code":
+            yield from _code_cell(cell, tags)
+
+
+def _with_attachments(cell: NotebookNode) -> str:
+    text = cell.source
+    for name, bundle in cell.get("attachments", {}).items():
+        mime, data = next(iter(bundle.items()))
+        text = text.replace(f"attachment:{name}", f"data:{mime};base64,{''.join(data.split())}")
+    return text
+
+
+def _code_cell(cell: NotebookNode, tags: set[str]) -> list[_Piece]:
+    """What a code cell shows, and its code: before it or, tagged ``remove-input``, behind it."""
+    behind, logging = "remove-input" in tags, "training-log" in tags
+    # A warning from a cell whose code stays behind means nothing to readers.
+    raws = [raw for raw in cell.outputs if logging or not (behind and raw.output_type == "stream")]
+    pieces = [piece for raw in raws if (piece := _output(raw, logging))]
+    log = "\n".join(piece.attributes["text"] for piece in pieces if piece.kind == "log")
+    shown = [piece for piece in pieces if piece.kind != "log"]
+    source = cell.source.strip()
+    if behind and not TELLING & {piece.kind for piece in shown}:
+        source = ""
+    if not source and not log:
+        return shown
+    opened = "yes" if "key-code" in tags and not behind else "no"
+    code = _Piece("code", {"source": source, "log": log, "open": opened})
+    return [*shown, code] if behind else [code, *shown]
+
+
+def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
+    """A cell's output, for now of kind ``log`` too; None where there is nothing to see."""
+    if raw.output_type == "error":
+        return _notice(_first_line(f"This step failed: {raw.ename}: {raw.evalue}"))
+    stream = raw.output_type == "stream"
+    data = {"text/plain": raw.text} if stream else raw.data
+    meta = raw.get("metadata", {}).get("fmreport", {})
+    text = strip_ansi(data.get("text/plain", "")).strip("\n")
+    kind = meta.get("kind")
+    if kind == "table":
+        cells = json.dumps({key: meta[key] for key in ("columns", "numeric", "rows", "best")})
+        return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
+    if kind == "notice":
+        return _notice(text)
+    if "text/markdown" in data:
+        return _Piece("prose", markdown=data["text/markdown"])
+    if mime := next((mime for mime in IMAGES if mime in data), None):
+        return _figure(mime, data[mime], meta)
+    if "text/html" in data and not UNSAFE_HTML.search(data["text/html"]):
+        return _Piece("html", {"html": data["text/html"], "text": text})
+    return _Piece("log" if stream or logging else "text", {"text": text}) if text.strip() else None
+
+
+def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
+    # As a data address, an SVG's ids can't meet those of another figure.
+    encoded = base64.b64encode(image.encode()).decode() if mime == IMAGES[0] else image
+    attributes = {
+        "name": meta.get("name", ""),
+        "alt": meta.get("alt", NO_ALT),
+        "width": str(meta.get("width", "")),
+        "src": f"data:{mime};base64,{''.join(encoded.split())}",
+    }
+    return _Piece("figure", attributes, _caption(meta) if meta else "")
+
+
+def _caption(meta: dict[str, Any]) -> str:
+    """The caption behind a stand-in for its label: a paragraph, whatever it starts with."""
+    return f"`label` {' '.join(meta['caption'].split())}"
+
+
+def _notice(text: str) -> _Piece:
+    return _Piece("notice", {"text": text})
+
+
+def _clean(text: str) -> str:
+    return CONTROLS.sub("", text)
 
 
 def _first_line(text: str) -> str:
     return strip_ansi(text).strip().partition("\n")[0]
-
-
-def _layout(parts: Sequence[_Part]) -> list[tuple[_Part, NotebookNode]]:
-    """All cells, each with the part whose names it uses, under chapter and model headings."""
-    first = {part.meta.get("family"): part for part in reversed(parts) if part.model and not part.meta.get("missing")}
-    opened, shown, placed = set(), set(), []
-    for part in parts:
-        family, cells = part.meta.get("family"), part.cells
-        source = first.get(family, part)
-        if part.model and family not in opened:
-            opened.add(family)
-            title = part.meta.get("chapter") or re.sub(r"^\d+_", "", str(family)).replace("_", " ").capitalize()
-            opening = _opening(source) or [_heading(f"# {title}")]
-            shown |= {(family, _shared(cell)) for cell in opening}
-            placed += [(source, cell) for cell in opening]
-        if part.model:
-            placed.append((part, _heading(f"## {part.meta.get('display_name') or part.model}")))
-            cells = [cell for cell in cells if not _shared(cell) or (family, _shared(cell)) not in shown]
-            shown |= {(family, _shared(cell)) for cell in cells}
-        placed += [(part, cell) for cell in cells]
-    return placed
-
-
-def _shared(cell: NotebookNode) -> str | None:
-    """What a ``once`` cell said before its footnotes were renamed: the same in every notebook of a family."""
-    return cell.metadata.fmlib.get("shared")
-
-
-def _opening(part: _Part) -> list[NotebookNode]:
-    """A family's introduction: the notebook's ``once`` cells before its first prose of its own."""
-    before = takewhile(lambda cell: cell.cell_type == "code" or "once" in cell.metadata.tags, part.cells)
-    return [cell for cell in before if "once" in cell.metadata.tags]
-
-
-def _heading(source: str) -> NotebookNode:
-    return new_markdown_cell(source, metadata=NotebookNode(tags=["once"], fmlib=NotebookNode(code="hidden")))
-
-
-def _number(part: _Part, cell: NotebookNode, counts: Counter[str]) -> None:
-    """Give the cell's figures and tables ids and labels; a repeated name stays unique by its model, or a count."""
-    for meta in (output.metadata.fmlib for output in cell.get("outputs", []) if output.metadata.fmlib.get("name")):
-        short = "fig" if meta.kind == "figure" else "table"
-        counts[meta.kind] += 1
-        wanted = "-".join(filter(None, [short, part.model, meta.name]))
-        counts[wanted] += 1
-        meta.id = wanted if counts[wanted] == 1 else f"{wanted}--{counts[wanted]}"
-        meta.label = f"{meta.kind.capitalize()}\N{NO-BREAK SPACE}{counts[meta.kind]}"
-        # One paragraph, whatever the caption starts with.
-        start = r"^(\d*)(#|>|[-+*](?=\s)|[.)](?=\s)|:::|~~~|```|<)"
-        meta.caption = re.sub(start, r"\1\\\2", " ".join(meta.caption.split()))
-        part.names.setdefault(f"{short}-{meta.name}", (meta.id, meta.label))
-
-
-def _link(cell: NotebookNode, names: dict[str, tuple[str, str]], notes: dict[str, str]) -> None:
-    """Make references to figures and tables links with their labels, and bring along the footnotes of other cells."""
-    for holder, key in _texts(cell):
-        text = LINK.sub(lambda match: "[{1}](#{0})".format(*names[match[2]]) if match[2] in names else match[1], holder[key])
-        used = [notes.pop(name) for name in dict.fromkeys(NOTE.findall(text)) if name in notes]
-        holder[key] = "\n\n".join([text, *used])

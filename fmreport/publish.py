@@ -10,101 +10,123 @@ from pathlib import Path
 
 import pandas as pd
 
-from fmlib import results
-from fmlib.data import PROJECT_ROOT
+from fmlib import fitting
 from fmlib.profiles import Profile
-from fmreport.build import is_current
-from fmreport.compare.table import by_machine, kind_of_memory, overview, representatives
-from fmreport.runner import BUILD_DIR, current_outcome
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmreport.compare.table import by_machine, overview, representatives
+from fmreport.merge import is_current
+from fmreport.runner import standing
+from fmreport.text import kind_of_memory, left_out_sentence
 
-DOCS = PROJECT_ROOT / "docs"
-README = PROJECT_ROOT / "README.md"
 PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
+COSTS = {
+    "training (s)": ("train_seconds", ".0f"),
+    "whole fit (s)": ("fit_wall_seconds", ".0f"),
+    "predicting {size:,} (s)": ("predict_seconds", ".2f"),
+    "memory (MiB)": ("memory_mb", ".0f"),
+}
+PICTURE = "[![The report's first page](docs/report.png)](docs/index.html)"
 
 
 class NotPublishable(RuntimeError):
-    """A report that is unfinished, stale, too large, of the sample, or not of a clean commit; the message says which."""
+    """A report that is unfinished, stale, too large, of the sample, or not of a clean commit."""
 
 
-def publish(profile: Profile, build_dir: Path = BUILD_DIR, docs: Path = DOCS, readme: Path = README) -> Path:
-    """Copy the profile's report and results into ``docs`` (``docs/gpu`` for the gpu profile); returns that folder."""
-    folder = build_dir / profile.name
-    records = _publishable(profile, build_dir)
+def publish(profile: Profile) -> Path:
+    """Copy the profile's report and records, without the fitted models, into ``docs``.
+
+    Of a profile other than cpu, into a folder of its own there. Returns the folder.
+    """
+    found = publishable(profile)
+    docs, readme = profile.project.docs, profile.project.root / "README.md"
     target = docs if profile.name == "cpu" else docs / profile.name
     target.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "report.html", target / "index.html")
-    shutil.copyfile(folder / "report.pdf", target / "report.pdf")
+    shutil.copyfile(profile.folder / "report.html", target / "index.html")
+    shutil.copyfile(profile.folder / "report.pdf", target / "report.pdf")
     shutil.rmtree(target / "results", ignore_errors=True)
-    shutil.copytree(folder / "results", target / "results")
+    for job in fitting.jobs(profile):
+        record = target / "results" / job.folder.relative_to(profile.results)
+        record.mkdir(parents=True)
+        for name in (RESULT_FILE, PREDICTIONS_FILE):
+            shutil.copyfile(job.folder / name, record / name)
     if profile.name == "cpu":
-        _picture(folder / "report.html", docs / "report.png")
-        refresh_readme(readme, records, "results")
-        _refresh(readme, "picture", "[![The report's first page](docs/report.png)](docs/index.html)")
+        take_picture(target / "index.html", docs / "report.png")
+        refresh(readme, "results", results_section(found))
+        refresh(readme, "picture", PICTURE)
     elif profile.name == "gpu":
-        refresh_readme(readme, records, "gpu results")
+        refresh(readme, "gpu results", results_section(found))
     return target
 
 
-def _publishable(profile: Profile, build_dir: Path) -> list[results.Record]:
+def publishable(profile: Profile) -> list[Result]:
     """The records of a report that may be published; raises NotPublishable otherwise."""
-    if profile.dataset != "full":
+    if profile.dataset == "sample":
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
-    outcome = current_outcome(profile, build_dir)
-    stale = [failure.task.name for failure in outcome.failures]
-    if stale or not is_current(outcome):
+    stale = [job.name for job in fitting.jobs(profile) if fitting.stale(job)]
+    if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
-        raise NotPublishable(f"unfinished or stale: {names}; run `make report PROFILE={profile.name}`")
-    size = (outcome.folder / "report.html").stat().st_size / 1e6
+        again = f"run `make report PROFILE={profile.name}`"
+        raise NotPublishable(f"unfinished or stale: {names}; {again}")
+    size = (profile.folder / "report.html").stat().st_size / 1e6
     if size > PAGE_LIMIT_MB:
         raise NotPublishable(f"report.html has {size:.1f} MB; wanted at most {PAGE_LIMIT_MB} MB")
-    records = results.load_all(outcome.folder / "results")
-    dirty = [record.result.model for record in records if record.result.git_dirty is not False]
+    found = [load(job.folder) for job in fitting.jobs(profile)]
+    dirty = [result.model for result in found if result.git_dirty is not False]
     if dirty:
-        raise NotPublishable(f"measured with uncommitted changes or outside git: {', '.join(dirty)}")
-    return records
+        names = ", ".join(dirty)
+        raise NotPublishable(f"measured with uncommitted changes or outside git: {names}")
+    return found
 
 
-def refresh_readme(readme: Path, records: list[results.Record], marker: str) -> None:
-    """Write the table of these results between the README's markers of that name."""
-    local, left_out = by_machine(overview(representatives(records)))
-    count, machine = f"{records[0].result.test_size:,}", local["machine"].iloc[0]
-    caption = f"Accuracy on {count} test images with its 95 % interval, on {machine}."
-    memory = f"Memory{kind} is what training needs." if (kind := kind_of_memory(local)) else ""
-    caption = " ".join(filter(None, (caption, memory, left_out)))
-    _refresh(readme, marker, f"{_markdown(results_table(records))}\n\n{caption}")
+def results_section(found: list[Result]) -> str:
+    """The table of these results for the README, and what it says below it."""
+    local, left_out = by_machine(overview(representatives(found)))
+    count, machine = f"{found[0].test_size:,}", local["machine"].iloc[0]
+    words = [f"Accuracy on {count} test images with its 95 % interval, on {machine}."]
+    if kind := kind_of_memory(local):
+        words.append(f"Memory{kind} is what training needs.")
+    words.append(left_out_sentence(left_out, local))
+    return f"{_markdown(results_table(found))}\n\n{' '.join(filter(None, words))}"
 
 
-def results_table(records: list[results.Record]) -> pd.DataFrame:
-    """One row a model, best accuracy first, as text for the README; costs are those of one machine only."""
-    table, size = overview(representatives(records)), records[0].result.test_size
+def results_table(found: list[Result]) -> pd.DataFrame:
+    """A row a model, best accuracy first, as text; costs are those of one machine only."""
+    table, size = overview(representatives(found)), found[0].test_size
     here = table.index.isin(by_machine(table)[0].index)
-    costs = {"training (s)": ("train_seconds", ".0f"), "whole fit (s)": ("fit_wall_seconds", ".0f"),
-             f"predicting {size:,} (s)": ("predict_seconds", ".2f"), "memory (MiB)": ("memory_mb", ".0f")}
-    return pd.DataFrame({
-        "model": table.index,
-        "accuracy": [f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()],
-        **{name: table[column].map(f"{{:{form}}}".format).where(here, "").to_numpy() for name, (column, form) in costs.items()},
-    })  # fmt: skip
+    accuracy = [
+        f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()
+    ]
+    shown = {"model": table.index, "accuracy": accuracy}
+    for name, (column, form) in COSTS.items():
+        texts = table[column].map(f"{{:{form}}}".format)
+        shown[name.format(size=size)] = texts.where(here, "").to_numpy()
+    return pd.DataFrame(shown)
 
 
 def _markdown(table: pd.DataFrame) -> str:
     rule = ["---", *["---:"] * (table.shape[1] - 1)]
-    return "\n".join(f"| {' | '.join(row)} |" for row in [list(table.columns), rule, *table.to_numpy().tolist()])
+    rows = [list(table.columns), rule, *table.to_numpy().tolist()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _refresh(readme: Path, marker: str, content: str) -> None:
+def refresh(readme: Path, marker: str, content: str) -> None:
+    """Write ``content`` between the README's markers of that name."""
     text = readme.read_text(encoding="utf-8")
     pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
     if not pattern.search(text):
-        raise NotPublishable(f"the README has no markers <!-- {marker} --> ... <!-- /{marker} -->")
-    readme.write_text(pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text), encoding="utf-8")
+        wanted = f"<!-- {marker} --> ... <!-- /{marker} -->"
+        raise NotPublishable(f"the README has no markers {wanted}")
+    filled = pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
+    readme.write_text(filled, encoding="utf-8")
 
 
-def _picture(page: Path, target: Path) -> None:
+def take_picture(page: Path, target: Path) -> None:
     """A screenshot of the page's beginning; without a browser the old picture stays."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
     if browser is None:
         print("no Chromium here: the README's picture stays as it is", file=sys.stderr)
         return
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--window-size=1280,1000"]
-    subprocess.run([browser, *options, f"--screenshot={target}", page.resolve().as_uri()], check=True, capture_output=True)
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
+    options += ["--window-size=1280,1000", f"--screenshot={target}", page.resolve().as_uri()]
+    subprocess.run([browser, *options], check=True, capture_output=True)

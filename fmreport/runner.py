@@ -1,357 +1,377 @@
-"""Which jobs are stale; run each in a kernel of its own; put its outcome in place atomically."""
+"""The run of a whole profile: fit what is stale, then tell what is not told yet."""
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import os
-import re
 import shutil
+import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import jupytext
 import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
-from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
 
-from fmlib import results
-from fmlib.data import PROJECT_ROOT, SAMPLE_FILE, get_data
-from fmlib.measure import PACKAGES
-from fmlib.models import registry
-from fmlib.profiles import STUDIES_DIR, TABLES_DIR, Job, Profile, jobs
-from fmlib.training import default_device
+from fmlib import fitting
+from fmlib.device import available_cores, default_device
+from fmlib.fitting import FitError, Job
+from fmlib.profiles import Profile
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
 
-NOTEBOOKS_DIR = PROJECT_ROOT / "notebooks"
-BUILD_DIR = PROJECT_ROOT / "build"
-STUDY_DIRS = (STUDIES_DIR, TABLES_DIR)
-DATASET_NOTEBOOK, COMPARISON_NOTEBOOK = "00_dataset", "05_comparison"
-# what these modules do cannot change what a job measures
-LATER_MODULES = ("profiles.py", "compare", "runner.py", "report", "studies.py", "__main__.py")
-
-
-class NeedsCuda(RuntimeError):
-    """A job that its profile allows on a CUDA GPU only."""
+KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
+MODEL_TAG = "model-"
+# what notebooks call; the modules that come after telling change no notebook
+TELLING = ("compare", "plots.py", "show.py", "text.py", "sections.py", "studies.py")
+RECORD = (RESULT_FILE, PREDICTIONS_FILE)
+START_SECONDS = 8.0  # of a fit: Python, the libraries, the data
 
 
 @dataclass(frozen=True)
-class Task:
-    """One execution of one notebook: a model's job, or a notebook without a model. ``inputs`` is hashed for staleness."""
+class Told:
+    """One chapter: its notebook's name and title, the executed notebook, or why there is none."""
 
-    name: str
     notebook: str
-    parameters: Mapping[str, Any]
-    inputs: Mapping[str, Any]
-    job: Job | None = None
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True, default=str).encode()).hexdigest()
-
-
-@dataclass
-class Failure:
-    """A task that failed, with its reason in a few lines."""
-
-    task: Task
-    reason: str
+    title: str
+    path: Path | None
+    reason: str = ""
 
 
 @dataclass
 class Outcome:
-    """What a run of a profile left: tasks with their executed notebooks, in the order of the run, and what failed."""
+    """What a run of a profile left: jobs by what became of them, and the chapters in order."""
 
     profile: Profile
-    folder: Path
-    executed: list[tuple[Task, Path]] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    fitted: list[Job] = field(default_factory=list)
+    kept: list[Job] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)  # job's name -> reason
+    chapters: list[Told] = field(default_factory=list)
+    told: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether anything is missing."""
+        return bool(self.failures) or any(chapter.path is None for chapter in self.chapters)
 
 
-# --- Staleness ------------------------------------------------------------------------------------------------------------
-
-
-def code_sha256(folder: Path = PROJECT_ROOT / "fmlib", leave_out: Collection[Path] = ()) -> str:
-    """SHA-256 of the library's code but for ``LATER_MODULES`` and some files.
-
-    Comments and docstrings do not count, nor do the registry's lines: a job's own one is an input of its own.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        if path.relative_to(folder).parts[0] not in LATER_MODULES and path not in leave_out:
-            digest.update(f"{path.relative_to(folder)}\n{_without_docstrings(path)}".encode())
-    return digest.hexdigest()
-
-
-def modules_of_others(model: str) -> set[Path]:
-    """Files that define other models, and that the modules of the model's own classes do not import from."""
-    own = {cls.__module__ for cls in registry.entry(model).schema.__mro__ if cls.__module__.startswith(registry.__package__)}
-    used = own | {name for module in own for name in _imports(Path(sys.modules[module].__file__))}
-    return {Path(sys.modules[one.schema.__module__].__file__) for one in registry.REGISTRY.values()
-            if one.schema.__module__ not in used}
-
-
-def _imports(path: Path) -> Iterator[str]:
-    """What a source file imports, by full name: modules, and all that might be one."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
-        elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-
-
-def _without_docstrings(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if path == Path(registry.__file__):
-        kept = (node for node in tree.body if not isinstance(node, (ast.ImportFrom, ast.AnnAssign)))
-        tree.body = list(kept)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
-            body[0].value.value = ""
-    return ast.dump(tree)
-
-
-def _inputs(notebook: str, parameters: Mapping[str, Any], leave_out: Collection[Path] = ()) -> dict[str, Any]:
-    source = (NOTEBOOKS_DIR / f"{notebook}.py").read_bytes()
-    # of the full data set, the code knows the checksums
-    sample = hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest() if parameters["dataset"] == "sample" else None
-    return {
-        **({"sample": sample} if sample else {}),
-        "code": code_sha256(leave_out=leave_out), "notebook": hashlib.sha256(source).hexdigest(),
-        "parameters": dict(parameters), "versions": {name: version(name) for name in PACKAGES},
-        "device": default_device().type,
-    }  # fmt: skip
-
-
-def is_fresh(task: Task, folder: Path) -> bool:
-    """Whether the task's notebook was executed with just these inputs, and its result, if it has one, is whole."""
-    path = notebook_path(task, folder)
-    try:
-        if nbformat.read(path, as_version=4).metadata["fmlib"]["sha256"] != task.sha256:
-            return False
-        if task.job:
-            return _loaded(task.job, folder).result.job_sha256 == task.sha256
-    except Exception:  # absent, cut short or edited: whatever is wrong with it, it has to be made again
-        return False
-    return True
-
-
-# --- Tasks of a profile ---------------------------------------------------------------------------------------------------
-
-
-def notebook_path(task: Task, folder: Path) -> Path:
-    return folder / "notebooks" / f"{task.name}.ipynb"
-
-
-def failed_path(task: Task, folder: Path) -> Path:
-    return folder / "failed" / f"{task.name}.ipynb"
-
-
-def dataset_task(profile: Profile) -> Task:
-    parameters = {"dataset": profile.dataset, "validation_fraction": profile.validation_fraction}
-    return Task(DATASET_NOTEBOOK, DATASET_NOTEBOOK, parameters, _inputs(DATASET_NOTEBOOK, parameters) | _later_code())
-
-
-def model_task(job: Job, folder: Path) -> Task:
-    plain = asdict(job)
-    inputs = _inputs(job.notebook, plain, modules_of_others(job.model))
-    one = registry.entry(job.model)
-    inputs["entry"] = [one.display_name, str(one.schema), str(one.classifier), repr(one.schema.__pydantic_fields__)]
-    for path in (path for folder in STUDY_DIRS for path in folder.glob(f"{job.model}-*")):  # the notebook shows them
-        inputs[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    task = Task(job.name, job.notebook, plain, inputs, job)
-    return replace(task, parameters=plain | {"results_dir": str(folder / "results"), "job_sha256": task.sha256})
-
-
-def comparison_task(profile: Profile, folder: Path, missing: list[str]) -> Task:
-    parameters = {
-        "profile": profile.name, "dataset": profile.dataset, "results_dir": str(folder / "results"), "missing": missing,
-    }  # fmt: skip
-    inputs = _inputs(COMPARISON_NOTEBOOK, parameters)
-    for path in sorted((folder / "results").glob(f"*/*/{results.RESULT_FILE}")):
-        inputs[str(path.relative_to(folder))] = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Task(COMPARISON_NOTEBOOK, COMPARISON_NOTEBOOK, parameters, inputs | _later_code())
-
-
-def _later_code() -> dict[str, Any]:
-    """What a notebook without a model, which is soon run again, also depends on: how it compares and shows."""
-    library = PROJECT_ROOT / "fmreport"
-    shown = [*sorted((library / "compare").glob("*.py")), library / "show.py"]
-    study = (library / "compare" / "study.yaml").read_text(encoding="utf-8")
-    return {"later": [_without_docstrings(path) for path in shown], "study": study}
-
-
-def current_outcome(profile: Profile, build_dir: Path = BUILD_DIR) -> Outcome:
-    """What stands in the build folder now, without running anything; what is absent or stale counts as failed."""
-    folder = build_dir / profile.name
-    outcome = Outcome(profile, folder)
-    models = [model_task(job, folder) for job in jobs(profile)]
-    for task in (dataset_task(profile), *models, comparison_task(profile, folder, [])):
-        if is_fresh(task, folder):
-            outcome.executed.append((task, notebook_path(task, folder)))
-        else:
-            outcome.failures.append(Failure(task, "not run, or stale"))
+def run_profile(profile: Profile, say: Callable[[str], None] = print) -> Outcome:
+    """Fit the profile's stale jobs one after another, then tell what is not told yet."""
+    outcome = Outcome(profile)
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    fit_stale(outcome, say)
+    tell(outcome, say)
     return outcome
 
 
-# --- Execution ------------------------------------------------------------------------------------------------------------
+# --- Fits -------------------------------------------------------------------------------------
 
 
-def run_profile(profile: Profile, say: Callable[[str], None] = print, build_dir: Path = BUILD_DIR) -> Outcome:
-    """Run all stale tasks of a profile, one after another; a failed one leaves the others running."""
-    folder = build_dir / profile.name
-    if profile.dataset == "full":
-        get_data(say=say)
-    _forget_what_left_the_profile(profile, folder, say)
-    outcome = Outcome(profile, folder)
-    tasks = [dataset_task(profile), *(model_task(job, folder) for job in jobs(profile))]
-    started, count = time.monotonic(), len(tasks) + 1
-    for number, task in enumerate(tasks, start=1):
-        _run_or_keep(task, outcome, say, f"[{number}/{count} {_clock(started)}]")
-    missing = [failure.task.job.display_name for failure in outcome.failures if failure.task.job]
-    _run_or_keep(comparison_task(profile, folder, missing), outcome, say, f"[{count}/{count} {_clock(started)}]")
-    return outcome
-
-
-def _run_or_keep(task: Task, outcome: Outcome, say: Callable[[str], None], prefix: str) -> None:
-    if is_fresh(task, outcome.folder):
-        say(f"{prefix} {task.name}: up to date")
-    else:
-        say(f"{prefix} {task.name}: running {task.notebook}")
-        started = time.monotonic()
-        try:
-            _refuse_without_cuda(task, outcome)
-            execute(task, outcome.folder)
-        except Exception as error:  # one job's fault, whatever it is, must not stop the others
-            reason = explain(error)
-            outcome.failures.append(Failure(task, reason))
-            say(f"{prefix} {task.name}: FAILED after {_clock(started)}\n{_indent(reason)}")
-            if (partial := failed_path(task, outcome.folder)).is_file():
-                say(_indent(f"the whole story: {os.path.relpath(partial)}"))
-            return
-        say(f"{prefix} {task.name}: done in {_clock(started)}")
-    outcome.executed.append((task, notebook_path(task, outcome.folder)))
-
-
-def _refuse_without_cuda(task: Task, outcome: Outcome) -> None:
+def fit_stale(outcome: Outcome, say: Callable[[str], None] = print) -> None:
+    """Fit every stale job of the profile; says first what and about how long."""
     profile = outcome.profile
-    if task.job and task.job.model in profile.cuda_only and default_device().type != "cuda":
-        _remove_outcome(task, outcome.folder)  # one left by a GPU does not belong beside what runs now
-        raise NeedsCuda(f"{task.job.display_name} of profile {profile.name} needs a CUDA GPU, and there is none here")
-
-
-def execute(task: Task, folder: Path) -> Path:
-    """Run a task's notebook in a kernel of its own; the executed notebook is moved in place only when all went well.
-
-    On failure the partial notebook goes to ``failed/``, the task's old outcome is gone, and the exception is raised.
-    """
-    target, failed = notebook_path(task, folder), failed_path(task, folder)
-    _remove_outcome(task, folder)
-    failed.unlink(missing_ok=True)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    path = os.pathsep.join(filter(None, (str(PROJECT_ROOT), os.environ.get("PYTHONPATH"))))  # the kernel runs this very code
-    variables = {"FMLIB_PROGRESS": "lines", "PYTHONPATH": path}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".running-") as scratch, _environment(**variables):
-        output = Path(scratch) / target.name
+    every = fitting.jobs(profile)
+    stale = {job.name: why for job in every if (why := fitting.stale(job))}
+    outcome.kept = [job for job in every if job.name not in stale]
+    waiting = [job for job in every if job.name in stale]
+    say(f"{profile.name}: {_plan(profile, waiting, outcome.kept)}")
+    if waiting:
+        profile.data(say)  # fetched here, once
+    start = time.monotonic()
+    for number, job in enumerate(waiting, 1):
+        place = f"[{number}/{len(waiting)} {_clock(start)}]"
+        say(f"{place} {job.title}{_of_seed(job)}: fitting, {stale[job.name]}")
         try:
-            executed = papermill.execute_notebook(
-                _source(task), str(output), dict(task.parameters), kernel_name="python3", progress_bar=False,
-                cwd=str(NOTEBOOKS_DIR), extra_arguments=["--log-level=CRITICAL"],
-            )  # fmt: skip
-            _check_outcome(task, folder)
-        except BaseException:
-            _remove_outcome(task, folder)
-            if output.is_file():
-                failed.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(output, failed)
-            raise
-        executed.metadata["fmlib"] = _metadata(task, folder)
-        nbformat.write(executed, output)
-        os.replace(output, target)
-    return target
+            if job.model in profile.cuda_only and default_device().type != "cuda":
+                raise FitError("the profile wants a CUDA GPU for it, and there is none here")
+            fitting.fit(job, fitting.shown_progress(job.title))
+        except FitError as error:
+            outcome.failures[job.name] = str(error)
+            say(f"{place} {job.title}: failed: {error}")
+            if job.log.is_file():
+                say(f"    its log: {job.log}")
+            continue
+        outcome.fitted.append(job)
+        result = load(job.folder)
+        score = f"accuracy {result.accuracy:.4f}"
+        say(f"{place} {job.title}: {score}, {result.train_seconds:.1f} s of training")
 
 
-def _source(task: Task) -> NotebookNode:
-    """The notebook's source as a notebook object; refuses parameters that its parameters cell does not have."""
-    path = NOTEBOOKS_DIR / f"{task.notebook}.py"
+def _of_seed(job: Job) -> str:
+    return f" with seed {job.seed}"
+
+
+def _plan(profile: Profile, waiting: list[Job], kept: list[Job]) -> str:
+    if not waiting:
+        return f"nothing to fit, {len(kept)} kept"
+    names = ", ".join(dict.fromkeys(job.model for job in waiting))
+    seconds = estimate(profile, waiting, kept)
+    about = f"about {_minutes(seconds)}" if seconds else "which has not been timed before"
+    return f"{len(waiting)} to fit ({names}), {about}; {len(kept)} kept"
+
+
+def estimate(profile: Profile, waiting: Iterable[Job], kept: Iterable[Job]) -> float | None:
+    """About how many seconds the fits take, by earlier records or published ones; None if unknown.
+
+    Published seconds are scaled by what this machine's records took of them.
+    """
+    published = {job.model: _published_seconds(profile, job.model) for job in [*waiting, *kept]}
+    ratios = [
+        own / seconds
+        for job in kept
+        if (own := _seconds(job.folder)) and (seconds := published[job.model])
+    ]
+    scale = statistics.median(ratios) if ratios else 1.0
+    costs = []
+    for job in waiting:
+        earlier = [_seconds(folder) for folder in job.folder.parent.glob("seed-*")]
+        known = [seconds for seconds in earlier if seconds]
+        if known:
+            costs.append(statistics.median(known))
+        elif seconds := published[job.model]:
+            costs.append(scale * seconds)
+    if not costs:
+        return None
+    typical = statistics.median(costs)  # for those of which nothing is known
+    unknown = len(list(waiting)) - len(costs)
+    return sum(costs) + unknown * typical + START_SECONDS * len(list(waiting))
+
+
+def _published_seconds(profile: Profile, model: str) -> float | None:
+    published = {"cpu": profile.project.docs / "results"}
+    folder = published.get(profile.name, profile.project.docs / profile.name / "results")
+    known = [_seconds(one) for one in sorted((folder / model).glob("seed-*"))]
+    return next(iter(known), None)
+
+
+def _seconds(folder: Path) -> float | None:
+    """How long a record's fit took, whatever its age."""
+    try:
+        return float(json.loads((folder / RESULT_FILE).read_text())["fit_wall_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+# --- Telling ----------------------------------------------------------------------------------
+
+
+def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
+    """Execute the notebooks that are not told yet, as many at once as there are cores."""
+    profile, start = outcome.profile, time.monotonic()
+    sources = {path.stem: source(path, profile) for path in notebooks(profile)}
+    wanted = {name: notebook for name, notebook in sources.items() if notebook is not None}
+    inputs = {name: inputs_sha256(notebook, profile) for name, notebook in wanted.items()}
+    waiting = [name for name in wanted if not _is_told(profile, name, inputs[name])]
+    if waiting:
+        say(f"telling {', '.join(waiting)}")
+
+    def one(name: str) -> tuple[str, str]:
+        reason = execute(profile, name, wanted[name], inputs[name])
+        say(f"    {name}: {'failed: ' + reason if reason else 'told'} ({_clock(start)})")
+        return name, reason
+
+    with _kernel_environment(profile), ThreadPoolExecutor(available_cores()) as pool:
+        reasons = dict(pool.map(one, waiting))
+    outcome.told = sum(not reason for reason in reasons.values())
+    for name, notebook in wanted.items():
+        reason = reasons.get(name, "")
+        path = None if reason else executed_path(profile, name)
+        outcome.chapters.append(Told(name, title(notebook, name), path, reason))
+
+
+def standing(profile: Profile) -> Outcome:
+    """What stands in the build folder now, without running anything."""
+    outcome = Outcome(profile)
+    for path in notebooks(profile):
+        if (notebook := source(path, profile)) is not None:
+            name, inputs = path.stem, inputs_sha256(notebook, profile)
+            told = _is_told(profile, name, inputs)
+            place = executed_path(profile, name) if told else None
+            outcome.chapters.append(Told(name, title(notebook, name), place, "not told yet"))
+    return outcome
+
+
+def notebooks(profile: Profile) -> list[Path]:
+    """The sources of the report's chapters, in its order."""
+    return sorted(profile.project.notebooks.glob("[0-9]*.py"))
+
+
+def executed_path(profile: Profile, name: str) -> Path:
+    """Where a notebook lies once it is told."""
+    return profile.folder / "notebooks" / f"{name}.ipynb"
+
+
+def source(path: Path, profile: Profile) -> NotebookNode | None:
+    """A notebook with the profile's parameters, without the models that the profile lacks.
+
+    None where it tells about models and the profile has none of them.
+    """
+    import jupytext
+
     notebook = jupytext.read(path)
-    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
-    known = {node.target.id for node in ast.walk(ast.parse("\n".join(cells))) if isinstance(node, ast.AnnAssign)}
-    unknown = sorted(set(task.parameters) - known)
-    if len(cells) != 1 or unknown:
-        raise ValueError(f"{path.name}: its parameters cell knows {sorted(known)}, not {unknown}")
+    notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": ""}
+    told = [_models(cell) for cell in notebook.cells]
+    if any(told) and not any(models & profile.models.keys() for models in told):
+        return None
+    notebook.cells = [
+        cell
+        for cell, models in zip(notebook.cells, told, strict=True)
+        if not models or models & profile.models.keys()
+    ]
     return notebook
 
 
-def _check_outcome(task: Task, folder: Path) -> None:
-    if task.job and _loaded(task.job, folder).result.job_sha256 != task.sha256:
-        raise results.ResultError(f"{task.name}: the notebook ended but its result is not of this run")
+def _models(cell: NotebookNode) -> set[str]:
+    """The models that a cell is about, by its tags."""
+    tags = cell.metadata.get("tags", [])
+    return {tag.removeprefix(MODEL_TAG) for tag in tags if tag.startswith(MODEL_TAG)}
 
 
-def _loaded(job: Job, folder: Path) -> results.Record:
-    return results.load(results.record_folder(folder / "results", job.model, job.seed))
+def title(notebook: NotebookNode, name: str) -> str:
+    """The first heading of a notebook."""
+    lines = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    heads = [line for line in lines.splitlines() if line.startswith("# ")]
+    return heads[0].removeprefix("# ").strip() if heads else name
 
 
-def _metadata(task: Task, folder: Path) -> dict[str, Any]:
-    job = task.job
-    return {
-        "notebook": task.notebook, "sha256": task.sha256, "model": job and job.model, "seed": job and job.seed,
-        "display_name": job and _loaded(job, folder).result.display_name, "family": job and job.notebook,
-    }  # fmt: skip
+def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
+    """A hash of what a told notebook depends on: its meaning, its records, what it calls.
+
+    Its meaning is its cells' text and tags; how an editor writes the file does not count.
+    """
+    digest = hashlib.sha256(f"{profile.name} {profile.seeds}".encode())
+    for cell in notebook.cells:
+        text = "\n".join(cell.source.strip().splitlines())
+        tags = cell.metadata.get("tags", [])
+        digest.update(json.dumps([cell.cell_type, text, tags]).encode())
+    own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
+    for job in fitting.jobs(profile):
+        if job.model in own:
+            digest.update(f"{job.name} {job.title} {fitting.stale(job)}".encode())
+            digest.update(fitting.reason(job).encode())
+            digest.update(
+                _content(job.folder / name for name in RECORD if (job.folder / name).is_file())
+            )
+    package = Path(__file__).parent
+    code = [path for name in TELLING for path in _files(package / name)]
+    studies = [*_files(profile.project.studies), *_files(profile.project.tables)]
+    digest.update(_content([*code, *_files(Path(fitting.__file__).parent), *studies]))
+    return digest.hexdigest()
 
 
-def _remove_outcome(task: Task, folder: Path) -> None:
-    notebook_path(task, folder).unlink(missing_ok=True)
-    if task.job:
-        shutil.rmtree(results.record_folder(folder / "results", task.job.model, task.job.seed), ignore_errors=True)
+def _files(path: Path) -> list[Path]:
+    found = path.rglob("*") if path.is_dir() else [path]
+    return [one for one in found if one.suffix in (".py", ".yaml", ".csv") and one.is_file()]
 
 
-def _forget_what_left_the_profile(profile: Profile, folder: Path, say: Callable[[str], None]) -> None:
-    """Outcomes of models and seeds that the profile no longer names would otherwise stay in the comparison."""
-    wanted = {(job.model, f"seed-{job.seed}") for job in jobs(profile)}
-    for record in sorted((folder / "results").glob("*/seed-*")):
-        if (record.parent.name, record.name) not in wanted:
-            shutil.rmtree(record)
-            (folder / "notebooks" / f"{record.parent.name}-{record.name}.ipynb").unlink(missing_ok=True)
-            say(f"{record.parent.name}-{record.name}: not in the profile any more, removed")
+def _content(paths: Iterable[Path]) -> bytes:
+    """A hash of files' names and content, whatever their line ends are."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.name.encode() + path.read_bytes().replace(b"\r\n", b"\n"))
+    return digest.digest()
+
+
+def _is_told(profile: Profile, name: str, inputs: str) -> bool:
+    try:
+        told = nbformat.read(executed_path(profile, name), as_version=4)
+        return told.metadata["fmreport"]["sha256"] == inputs
+    except Exception:  # absent, cut short or edited: whatever it is, it has to be told again
+        return False
+
+
+def execute(profile: Profile, name: str, notebook: NotebookNode, inputs: str) -> str:
+    """Run a notebook in a kernel of its own; it is moved in place only when all went well.
+
+    Returns why it failed, in a line, or ""; then the partial notebook lies in ``failed/``.
+    """
+    import papermill
+
+    target, failed = executed_path(profile, name), profile.folder / "failed" / f"{name}.ipynb"
+    for path in (target, failed):
+        path.unlink(missing_ok=True)
+        path.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=profile.folder, prefix=".telling-") as scratch:
+        output = Path(scratch) / target.name
+        try:
+            executed = papermill.execute_notebook(
+                notebook,
+                str(output),
+                {"profile": profile.name, "seed": profile.seeds[0]},
+                kernel_name=KERNEL,
+                progress_bar=False,
+                cwd=str(profile.project.notebooks),
+                extra_arguments=["--log-level=CRITICAL"],
+            )
+        except Exception as error:
+            if output.is_file():
+                shutil.move(output, failed)
+            return why(error)
+        executed.metadata["fmreport"] = {"sha256": inputs}
+        nbformat.write(executed, output)
+        os.replace(output, target)
+    return ""
 
 
 @contextmanager
-def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+def _kernel_environment(profile: Profile) -> Iterator[None]:
+    """Kernels started in the block run this interpreter and this code.
+
+    Whatever kernelspecs, IPython or matplotlib settings the user has; and they fit nothing.
+    """
+    with tempfile.TemporaryDirectory(dir=profile.folder, prefix=".kernel-") as scratch:
+        folder = Path(scratch)
+        spec = folder / "jupyter" / "kernels" / KERNEL
+        spec.mkdir(parents=True)
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        content = {"argv": argv, "display_name": "Python 3", "language": "python"}
+        (spec / "kernel.json").write_text(json.dumps(content))
+        (folder / "matplotlibrc").touch()
+        own = {
+            "JUPYTER_PATH": str(folder / "jupyter"),
+            "IPYTHONDIR": str(folder / "ipython"),
+            "MATPLOTLIBRC": str(folder / "matplotlibrc"),
+            "FMLIB_FIT": "never",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+        }
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
 
 
-# --- Words for the terminal -----------------------------------------------------------------------------------------------
+# --- Words for the terminal -------------------------------------------------------------------
 
 
-def explain(error: BaseException) -> str:
-    """An error in a few readable lines: of a cell, its error and the line that raised it."""
+def why(error: Exception) -> str:
+    """A notebook's failure in a line: of a cell, its number and its error."""
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
     if isinstance(error, PapermillExecutionError):
-        plain = strip_ansi("\n".join(error.traceback))
-        arrow = next((line.strip() for line in plain.splitlines() if re.match(r"-+> *\d", line.strip())), "")
-        return "\n".join(filter(None, (f"cell {error.exec_count}: {error.ename}: {error.evalue}", arrow)))
-    if isinstance(error, NeedsCuda):
-        return str(error)
+        return f"cell {error.exec_count}: {error.ename}: {error.evalue}".partition("\n")[0]
     if isinstance(error, DeadKernelError):
         return "the kernel died (killed, or out of memory)"
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def summary(outcome: Outcome) -> str:
+    """What the run fitted, kept and told, in a line."""
+    counts = {"fitted": len(outcome.fitted), "kept": len(outcome.kept), "told": outcome.told}
+    counts["failed"] = len(outcome.failures) + sum(not one.path for one in outcome.chapters)
+    words = [f"{count} {what}" for what, count in counts.items() if count or what != "failed"]
+    return ", ".join(words)
 
 
 def _clock(since: float) -> str:
@@ -359,5 +379,5 @@ def _clock(since: float) -> str:
     return f"{seconds // 60}:{seconds % 60:02d}"
 
 
-def _indent(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,7 +1,8 @@
-"""Tables and sentences about one model, for its notebook."""
+"""What every model's section of the report shows, in one call; and what the appendix looks up."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,32 +10,300 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from matplotlib import colormaps
-from matplotlib.figure import Figure
-from pydantic import TypeAdapter
+from IPython.display import Markdown, display
 from torch import nn
 
-from fmlib.data import Images, Labels
-from fmlib.models.base import Classifier
-from fmlib.models.neural import TorchClassifier
-from fmlib.models.transfer import TransferClassifier, grad_cam
+from fmlib.data import Dataset
+from fmlib.device import default_device, has_bfloat16
+from fmlib.fitting import FitError, fit_or_load, fresh_results, job_of, stale
+from fmlib.models.base import Model, Network
+from fmlib.models.registry import MODELS
+from fmlib.models.transfer import Backbone, Transfer
+from fmlib.profiles import Profile
 from fmlib.results import Result
-from fmlib.training import default_device, has_bfloat16
+from fmlib.training import Recipe
 from fmreport import plots
-from fmreport.compare.table import listed
-from fmreport.show import show_figure, show_table
+from fmreport.show import show_figure, show_notice, show_table
+from fmreport.text import listed
 
 LAYER_NAMES = {
-    nn.Linear: "dense", nn.Conv2d: "convolution", nn.BatchNorm1d: "batch normalisation", nn.BatchNorm2d: "batch normalisation",
-    nn.MaxPool2d: "max pool", nn.AdaptiveMaxPool2d: "global max pool", nn.Dropout: "dropout", nn.Flatten: "flatten",
-}  # fmt: skip
-OF_WEIGHTS = ("frozen_stages", "layer_decay", "new_stem")  # settings without effect on a network that starts at random
+    nn.Linear: "dense",
+    nn.Conv2d: "convolution",
+    nn.BatchNorm1d: "batch normalisation",
+    nn.BatchNorm2d: "batch normalisation",
+    nn.MaxPool2d: "max pool",
+    nn.AdaptiveMaxPool2d: "global max pool",
+    nn.Dropout: "dropout",
+    nn.Flatten: "flatten",
+}
+# settings without effect on a network that starts at random
+OF_WEIGHTS = ("frozen_stages", "layer_decay", "new_stem", "probe", "scratch")
+
+
+def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = None) -> None:
+    """A model's section: its code, how it was trained, how it does on the test images.
+
+    The model is fitted first where the profile's record of it is not fresh; where that fails, a
+    notice says why. With ``data``, a transfer model also shows where it looks.
+    """
+    try:
+        result, model = fit_or_load(job_of(profile, name, seed))
+    except FitError as error:
+        show_notice(f"{MODELS[name].title} has no result: {error}")
+        return
+    show_code(model)
+    display(Markdown(size_sentence(result)))
+    if isinstance(model, Network):
+        show_training(model, result)
+    display(Markdown(training_sentence(result)))
+    show_outcome(result)
+    if isinstance(model, Transfer) and data is not None:
+        show_where_it_looks(model, result, data)
+
+
+def show_code(model: Model) -> None:
+    """The model's own code, as it ran."""
+    display(Markdown(f"```python\n{inspect.getsource(type(model)).strip()}\n```"))
+
+
+# --- Words ------------------------------------------------------------------------------------
+
+
+def size_sentence(result: Result) -> str:
+    """How large the model is, and what it started from."""
+    facts = [f"**{result.title}**"]
+    if result.parameter_count is not None:
+        facts.append(f"{result.parameter_count:,} parameters")
+    if result.flops_per_image is not None:
+        facts.append(f"{plots.short_number(result.flops_per_image)} operations an image")
+    words = f"{', '.join(facts)}."
+    if result.weights is None:
+        return words
+    if result.weights.source == "none":
+        return f"{words} **No ImageNet weights were at hand**, so it is trained from scratch."
+    return f"{words} It starts from the ImageNet weights in `{result.weights.source}`."
+
+
+def training_sentence(result: Result) -> str:
+    """How long the fit took and what memory it needed."""
+    wall, train = result.fit_wall_seconds, result.train_seconds
+    rest = ""
+    if wall > train * 1.02:
+        rest = f"; the whole fit, with validation and other work between steps, took {wall:.1f} s"
+    vram = f" and {result.peak_vram_mb:,.0f} MiB of GPU memory" if result.peak_vram_mb else ""
+    memory = f"{result.memory_mb:,.0f} MiB of memory beyond what the process held before{vram}"
+    machine = result.environment.machine_id
+    return f"Training took {train:.1f} s on {machine}{rest}. It needed {memory}."
+
+
+def test_sentence(result: Result) -> str:
+    """Accuracy, log loss, the speed of prediction and the worst class."""
+    worst = min(result.classes, key=lambda score: score.f1)
+    return (
+        f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified correctly, at a "
+        f"log loss of {result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one "
+        f"alone {result.latency_ms_p50:.2f} ms (median). By F1 the hardest class is {worst.name} "
+        f"({worst.f1:.3f})."
+    )
+
+
+# --- A section's parts ------------------------------------------------------------------------
+
+
+def show_training(model: Network, result: Result) -> None:
+    """Show how a network learnt, epoch by epoch."""
+    notes = []
+    for field in ("label_smoothing", "mixup", "cutmix"):
+        having = [stage for stage, recipe in model.recipes_.items() if getattr(recipe, field)]
+        if having:
+            everywhere = len(having) == len(model.recipes_)
+            of_stage = "" if everywhere else f" of {listed(having)}"
+            notes.append(f" The training loss{of_stage} includes {field.replace('_', ' ')}.")
+    if any(recipe.shift_averaging for recipe in model.recipes_.values()):
+        notes.append(
+            " Validation looks at the images as they are, a prediction also at moved ones."
+        )
+    show_figure(
+        plots.learning_curves(result.history),
+        f"{result.title}: loss and validation accuracy by epoch.{''.join(notes)}",
+        f"{result.model}-learning-curves",
+    )
+    if len(model.recipes_) > 1:
+        show_table(
+            stage_table(model, result),
+            f"{result.title}: what each stage of training ended with.",
+            f"{result.model}-stages",
+            formats={"validation accuracy": ".4f", "training (s)": ".1f"},
+        )
+
+
+def show_outcome(result: Result) -> None:
+    """Show how a model did on the test images: in words, by class, and what it takes for what."""
+    display(Markdown(test_sentence(result)))
+    show_table(
+        class_report(result),
+        f"{result.title}: precision, recall and F1 of each class on the test images.",
+        f"{result.model}-classes",
+        formats=dict.fromkeys(("precision", "recall", "F1"), ".3f"),
+    )
+    show_figure(
+        plots.confusion_matrix(result.confusion_matrix, result.class_names),
+        f"{result.title}: confusion matrix on the test images. Rows are true classes, columns "
+        "predictions.",
+        f"{result.model}-confusion-matrix",
+    )
+
+
+def class_report(result: Result) -> pd.DataFrame:
+    """Precision, recall, F1 and number of test images of each class, and their mean."""
+    table = pd.DataFrame([score.model_dump() for score in result.classes])
+    table.columns = ["class", "precision", "recall", "F1", "images"]
+    means = table[["precision", "recall", "F1"]].mean().to_dict()
+    last = {"class": "mean"} | means | {"images": table["images"].sum()}
+    return pd.concat([table, pd.DataFrame([last])], ignore_index=True)
+
+
+def stage_table(model: Network, result: Result) -> pd.DataFrame:
+    """What each stage of training ended with: epochs, validation accuracy kept, seconds."""
+    history, rows = pd.DataFrame([epoch.model_dump() for epoch in result.history]), []
+    for stage, recipe in model.recipes_.items():
+        epochs = history[history["stage"] == stage]
+        last, best = epochs.index[-1], epochs["validation_loss"].idxmin()
+        kept = last if recipe.patience is None else best
+        accuracy, seconds = epochs.loc[kept, "validation_accuracy"], epochs["train_seconds"].sum()
+        rows.append((stage, len(epochs), accuracy, seconds))
+    columns = ["stage", "epochs", "validation accuracy", "training (s)"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: int = 5) -> None:
+    """Show Grad-CAM over the first test images classified correctly, then wrongly."""
+    images, labels = data.test_images[:500], data.test_labels[:500]
+    predicted = model.predict(images)
+    correct = predicted == labels
+    chosen = np.concatenate([np.flatnonzero(correct)[:each], np.flatnonzero(~correct)[:each]])
+    batch = model.inputs(images[chosen])
+    classes = torch.from_numpy(predicted[chosen]).to(batch.device)
+    maps = grad_cam(model.network_, batch, classes).cpu()
+    heat = F.interpolate(maps[:, None], size=images.shape[1:3], mode="bilinear")[:, 0].numpy()
+    names = data.class_names
+    titles = []
+    for guess, label in zip(predicted[chosen], labels[chosen], strict=True):
+        truth = "correct" if guess == label else names[label]
+        titles.append(f"{names[guess]}\n({truth})")
+    show_figure(
+        plots.heat_over_images(images[chosen], heat, titles),
+        f"{result.title}: where the score of the prediction depends on the image, for images "
+        f"classified correctly and (the last {int((~correct[chosen]).sum())}) wrongly; the "
+        "prediction above, the truth in brackets.",
+        f"{result.model}-grad-cam",
+    )
+
+
+def grad_cam(network: Backbone, batch: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
+
+    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
+    4 pixels wide.
+    """
+    network.eval()
+    frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
+    outputs = list(network.stage_outputs(batch))
+    network.frozen = frozen
+    maps = [output for output in outputs if output.ndim == 4 and output.shape[-1] >= 4][-1]
+    score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
+    (gradient,) = torch.autograd.grad(score, maps)
+    cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
+    size = batch.shape[-2:]
+    cam = F.interpolate(cam.detach(), size=size, mode="bilinear", align_corners=False)[:, 0]
+    return cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-9)
+
+
+# --- What the appendix looks up ---------------------------------------------------------------
+
+
+def show_settings(profile: Profile, seed: int) -> None:
+    """Every model's settings, and a network's layers, as they were fitted."""
+    for name in profile.models:
+        job = job_of(profile, name, seed)
+        if stale(job):
+            show_notice(f"{job.title} has no result in this profile.")
+            continue
+        result, model = fit_or_load(job)
+        show_table(settings_table(model), f"{result.title}: its settings.", f"{name}-settings")
+        if isinstance(model, Network):
+            words = f"{result.title}: its layers, {result.parameter_count:,} weights."
+            show_table(layer_table(model), words, f"{name}-layers")
+
+
+def show_log(profile: Profile) -> None:
+    """Every epoch of every network's training, and the machine and libraries of every fit."""
+    for result in fresh_results(profile):
+        if result.history:
+            columns = ["stage", "epoch", "lr", "train_loss", "validation_loss"]
+            columns += ["validation_accuracy", "train_seconds"]
+            table = pd.DataFrame([epoch.model_dump() for epoch in result.history])[columns]
+            table.columns = [column.replace("_", " ") for column in columns]
+            formats = dict.fromkeys(table.columns[3:6], ".4f")
+            formats |= {"lr": ".2g", "train seconds": ".1f"}
+            words = f"{result.title}, seed {result.seed}: its training, epoch by epoch."
+            show_table(table, words, f"{result.model}-{result.seed}-log", formats=formats)
+
+
+def show_environment(results: Sequence[Result]) -> None:
+    """Where and with what each result was measured."""
+    rows = [
+        (result.title, str(result.seed), result.environment.machine_id, _commit(result))
+        for result in results
+    ]
+    table = pd.DataFrame(rows, columns=["Model", "seed", "machine", "commit"])
+    show_table(table, "The machine and the commit of every fit.", "environment")
+    versions: dict[str, set[str]] = {}
+    for result in results:
+        for name, version in result.environment.versions.items():
+            versions.setdefault(name, set()).add(version)
+    words = [f"{name} {' or '.join(sorted(found))}" for name, found in sorted(versions.items())]
+    if words:
+        display(Markdown(f"Versions: {listed(words)}."))
+
+
+def _commit(result: Result) -> str:
+    if not result.git_commit:
+        return "none"
+    return result.git_commit[:10] + (" with local changes" if result.git_dirty else "")
+
+
+def settings_table(model: Model) -> pd.DataFrame:
+    """A model's settings, defaults included, a row each, as text: columns setting and value.
+
+    Of a network, of the recipe that its fit used. What means nothing to this one, as momentum to
+    Adam, or a probe to a network from scratch, is left out.
+    """
+    values = model.parameters()
+    if isinstance(model, Network):
+        recipe = model.recipe_
+        scratch = isinstance(model, Transfer) and model.weights_[0] == "none"
+        values.pop("scratch", None)
+        values = {name: value for name, value in values.items() if name != "recipe"}
+        if scratch:
+            values = {name: value for name, value in values.items() if name not in OF_WEIGHTS}
+        values |= recipe.model_dump(exclude=set() if recipe.optimizer == "sgd" else {"momentum"})
+        values["precision"] = _precision(recipe)
+    rows = [(name, _text(value)) for name, value in _flat(values).items()]
+    return pd.DataFrame(rows, columns=["setting", "value"])
+
+
+def _precision(recipe: Recipe) -> str:
+    if recipe.precision == "bfloat16" and not has_bfloat16(default_device()):
+        return "float32, as there is no bfloat16 here"
+    return recipe.precision
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}".replace("_", " ").removeprefix("augmentation ")
+        flat |= _flat(value, f"{name} ") if isinstance(value, dict) else {name: value}
     return flat
 
 
@@ -46,136 +315,21 @@ def _text(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def parameter_table(classifier: Classifier) -> pd.DataFrame:
-    """The classifier's settings, defaults included, a row each: columns setting and value, as text.
-
-    Of a transfer model it is the recipe that its fit used, and of the probe what differs from a default; what means nothing
-    to this one, as momentum to Adam, or a probe to a network from scratch, is left out.
-    """
-    if isinstance(classifier, TorchClassifier):
-        values = _flat(classifier.network.model_dump(exclude={"recipe", "scratch", "probe"}))
-        recipe, probe = getattr(classifier, "recipe_", classifier.recipe), getattr(classifier.network, "probe", None)
-        if getattr(classifier, "weights_", {}).get("source") == "none":
-            values = {name: value for name, value in values.items() if name not in OF_WEIGHTS}
-        elif probe:
-            values |= _flat({"probe": probe.model_dump(exclude_defaults=True)})
-        values |= _flat(recipe.model_dump(exclude=set() if recipe.optimizer == "sgd" else {"momentum"}))
-        if values["precision"] == "bfloat16" and not has_bfloat16(getattr(classifier, "device_", default_device())):
-            values["precision"] = "float32, as there is no bfloat16 here"
-    else:
-        values = _flat(TypeAdapter(type(classifier)).dump_python(classifier))
-    rows = [(key.removeprefix("augmentation.").replace("_", " "), _text(value)) for key, value in values.items()]
-    return pd.DataFrame(rows, columns=["setting", "value"])
-
-
 @torch.inference_mode()
-def network_table(classifier: TorchClassifier) -> pd.DataFrame:
-    """The fitted network's layers in the order of a forward pass: columns layer, output (channels x H x W), weights."""
+def layer_table(model: Network) -> pd.DataFrame:
+    """A network's layers in the order of a forward pass: columns layer, output, weights."""
     rows: list[tuple[str, str, int]] = []
-    network = classifier.network_.eval()
 
     def note(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        name = next((text for kind, text in LAYER_NAMES.items() if isinstance(layer, kind)), type(layer).__name__)
+        known = (name for kind, name in LAYER_NAMES.items() if isinstance(layer, kind))
         count = sum(parameter.numel() for parameter in layer.parameters())
-        rows.append((name, " × ".join(map(str, output.shape[1:])), count))  # noqa: RUF001 - a multiplication sign is meant
+        shape = " × ".join(map(str, output.shape[1:]))  # noqa: RUF001 - a multiplication sign
+        rows.append((next(known, type(layer).__name__), shape, count))
 
+    network = model.network_.eval()
     leaves = [layer for layer in network.modules() if not list(layer.children())]
     hooks = [layer.register_forward_hook(note) for layer in leaves]
-    network(classifier.inputs(np.zeros((1, *classifier.image_shape_), np.uint8)))
+    network(model.inputs(np.zeros((1, *model.spec_.image_shape), np.uint8)))
     for hook in hooks:
         hook.remove()
     return pd.DataFrame(rows, columns=["layer", "output", "weights"])
-
-
-def class_report(result: Result) -> pd.DataFrame:
-    """Precision, recall, F1 and number of test images of each class, and their mean over classes."""
-    table = pd.DataFrame([score.model_dump() for score in result.classes])
-    table.columns = ["class", "precision", "recall", "F1", "images"]
-    mean = {"class": "mean"} | table[["precision", "recall", "F1"]].mean().to_dict() | {"images": table["images"].sum()}
-    return pd.concat([table, pd.DataFrame([mean])], ignore_index=True)
-
-
-def training_sentence(result: Result) -> str:
-    """How long the fit took and what memory it needed, in words."""
-    vram = f" and {result.peak_vram_mb:,.0f} MiB of GPU memory" if result.peak_vram_mb else ""
-    wall = result.fit_wall_seconds
-    rest = f"; with all that is no training step, such as validation, the whole fit took {wall:.1f} s"
-    rest = rest if wall > result.train_seconds * 1.02 else ""
-    return (f"Training took {result.train_seconds:.1f} s on {result.environment.machine_id}{rest}. It needed "
-            f"{result.memory_mb:,.0f} MiB of memory beyond what the process held before{vram}.")
-
-
-def test_sentence(result: Result) -> str:
-    """Accuracy, log loss, the speed of prediction and the worst class, in words."""
-    worst = min(result.classes, key=lambda score: score.f1)
-    return (f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified rightly, at a log loss of "
-            f"{result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one alone {result.latency_ms_p50:.2f} ms "
-            f"(median). By F1 the hardest class is {worst.name} ({worst.f1:.3f}).")
-
-
-def show_outcome(result: Result) -> None:
-    """Show how a model did on the test images: in words, by class, and what it takes for what."""
-    from IPython.display import Markdown, display
-
-    display(Markdown(test_sentence(result)))
-    show_table(
-        class_report(result), f"{result.display_name}: precision, recall and F1 of each class on the test images.",
-        "class-report", formats={"precision": ".3f", "recall": ".3f", "F1": ".3f"},
-    )  # fmt: skip
-    show_figure(
-        plots.confusion_matrix(result.confusion_matrix, result.class_names),
-        f"{result.display_name}: confusion matrix on the test images. Rows are true classes, columns predictions.",
-        "confusion-matrix",
-    )
-
-
-def stage_table(classifier: TorchClassifier) -> pd.DataFrame:
-    """What each stage of training ended with: columns stage, epochs, mirror average (of predictions: yes or no), validation
-    accuracy (of the weights that it left), training (s)."""
-    rows, table = pd.DataFrame(classifier.history_), []
-    for stage, recipe in classifier.recipes_.items():
-        epochs = rows[rows["stage"] == stage]
-        kept = epochs.index[-1] if recipe.patience is None else epochs["validation_loss"].idxmin()
-        table.append((stage, len(epochs), _text(recipe.flip_averaging), epochs.loc[kept, "validation_accuracy"],
-                      epochs["train_seconds"].sum()))
-    return pd.DataFrame(table, columns=["stage", "epochs", "mirror average", "validation accuracy", "training (s)"])
-
-
-def show_training(classifier: TorchClassifier, result: Result) -> None:
-    """Show how a network learnt, epoch by epoch, and what that took."""
-    from IPython.display import Markdown, display
-
-    notes = []
-    for name in ("label smoothing", "mixup", "cutmix"):
-        having = [stage for stage, recipe in classifier.recipes_.items() if getattr(recipe, name.replace(" ", "_"))]
-        if having:
-            of_stage = "" if len(having) == len(classifier.recipes_) else f" of {listed(having)}"
-            notes.append(f" The training loss{of_stage} includes {name}.")
-    if any(recipe.shift_averaging for recipe in classifier.recipes_.values()):
-        notes.append(" Validation looks at the images as they are, a prediction also at the same images moved.")
-    show_figure(
-        plots.learning_curves(result.history),
-        f"{result.display_name}: loss and validation accuracy by epoch.{''.join(notes)}", "learning-curves",
-    )  # fmt: skip
-    display(Markdown(training_sentence(result)))
-
-
-def grad_cam_gallery(
-    classifier: TransferClassifier, images: Images, labels: Labels, class_names: Sequence[str], each: int = 5
-) -> tuple[tuple[Figure, str], int]:
-    """Grad-CAM maps over the first ``each`` images (n, H, W) classified rightly, then wrongly, for the predicted class.
-
-    Returns the plot and the number of wrong ones in it.
-    """
-    predicted = classifier.predict(images)
-    chosen = np.concatenate([np.flatnonzero((predicted == labels) == right)[:each] for right in (True, False)])
-    batch = classifier.inputs(images[chosen])
-    maps = grad_cam(classifier.network_, batch, torch.from_numpy(predicted[chosen]).to(batch.device)).cpu()
-    heat = F.interpolate(maps[:, None], size=images.shape[1:], mode="bilinear")[:, 0].numpy()
-    pictures = 0.45 * images[chosen][..., None] / 255 + 0.55 * colormaps["inferno"](heat)[..., :3]
-    titles = [f"{class_names[guess]}\n({'right' if guess == label else class_names[label]})"
-              for guess, label in zip(predicted[chosen], labels[chosen], strict=True)]
-    wrong = int((predicted[chosen] != labels[chosen]).sum())
-    alt = (f"Grad-CAM heat maps over {len(chosen)} test images, {len(chosen) - wrong} classified rightly and {wrong} wrongly: "
-           + "; ".join(title.replace("\n", " ") for title in titles))
-    return (plots.sample_grid(pictures, titles)[0], alt), wrong

@@ -1,7 +1,8 @@
-"""Show a figure or a table in a notebook so that JupyterLab, the HTML page and the PDF all present it well.
+"""Show a figure, a table or a notice so that JupyterLab, the HTML page and the PDF present it well.
 
-The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key ``fmlib`` the caption,
-the alternative text and a table's cells as plain data, from which the exporters build their own.
+The output carries what each of them needs: ``text/html`` for JupyterLab, and under the metadata key
+``fmreport`` its kind, the caption, the alternative text and a table's cells as plain data, from
+which the report is made.
 """
 
 from __future__ import annotations
@@ -9,9 +10,10 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from html import escape
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,29 +21,33 @@ if TYPE_CHECKING:
 
 SVG_LIMIT = 150_000  # bytes; above it a picture is cheaper, and as sharp in print at PNG_DPI
 PNG_DPI = 200
-MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"  # this minus is as wide as a digit, a hyphen is not
+MISSING = "\N{EN DASH}"
+MINUS = "\N{MINUS SIGN}"  # as wide as a digit, which a hyphen is not
 NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
+BOX = "border:1px solid; border-left-width:4px; padding:0.5em 0.8em; max-width:46em"
 
 
 def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
-    """Display ``plot``, a figure and its alternative text, with a caption (inline markdown); then close the figure.
+    """Display ``plot``, a figure and its alternative text, with a caption; then close the figure.
 
-    ``name`` is what prose refers to, ``[](#fig-name)``. Raises ValueError where a text is empty or the name no slug.
+    The caption is inline Markdown. ``name`` is what prose refers to, ``[](#fig-name)``.
+    Raises ValueError where a text is empty or the name no slug.
     """
     import matplotlib.pyplot as plt
-    from IPython.display import display
 
     figure, alt = plot
     _check("figure", name, caption=caption, alt=alt)
     mime, image = _picture(figure)
     encoded = base64.b64encode(image).decode()
-    img = f'<img alt="{escape(alt)}" src="data:{mime};base64,{encoded}" style="max-width:100%">'
-    html = f'<figure style="margin:0">{img}<figcaption>{escape(caption)}</figcaption></figure>'
-    data = {mime: image.decode() if mime == "image/svg+xml" else encoded, "text/html": html, "text/plain": alt}
-    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)  # CSS pixels, as saved
+    src = f"data:{mime};base64,{encoded}"
+    img = f'<img alt="{escape(alt)}" src="{src}" style="max-width:100%">'
+    html = f'<figure style="margin:0">{img}<figcaption>{_inline(caption)}</figcaption></figure>'
+    content = image.decode() if mime == "image/svg+xml" else encoded
+    # CSS pixels, as saved: without the margins that a tight bounding box cuts off.
+    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)
     plt.close(figure)  # or the inline backend shows it once more at the end of the cell
-    meta = {"kind": "figure", "name": name, "caption": caption, "alt": alt, "width": width}
-    display(data, metadata={"fmlib": meta}, raw=True)
+    data = {mime: content, "text/html": html, "text/plain": alt}
+    _display(data, kind="figure", name=name, caption=caption, alt=alt, width=width)
 
 
 def show_table(
@@ -51,45 +57,68 @@ def show_table(
     best: Mapping[str, Literal["max", "min"]] | None = None,
     formats: Mapping[str, str] | None = None,
 ) -> None:
-    """Display ``frame`` as a table with a caption (inline markdown); an index other than 0, 1, 2... becomes its first columns.
+    """Display ``frame``; an index other than 0, 1, 2... becomes its first columns.
 
-    ``best`` marks the largest or smallest value of a column, ties included; ``formats`` gives a column ``".1f"`` or
-    ``"{:.1f} %"``. Missing values show as an en dash. ``name`` is what prose refers to, ``[](#table-name)``.
-    Raises ValueError where the caption is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
+    The caption is inline Markdown. ``best`` marks the largest or smallest value of a column, ties
+    included; ``formats`` gives a column ``".1f"`` or ``"{:.1f} %"``. Missing values show as an en
+    dash. ``name`` is what prose refers to, ``[](#table-name)``. Raises ValueError where the caption
+    is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
     """
     import pandas as pd
-    from IPython.display import display
 
     _check("table", name, caption=caption)
-    frame = frame if isinstance(frame.index, pd.RangeIndex) and frame.index.name is None else frame.reset_index()
+    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
+        frame = frame.reset_index()
     best, formats = best or {}, formats or {}
     columns = [str(column) for column in frame.columns]
     if unknown := sorted({*best, *formats} - {*columns}):
         raise ValueError(f"table {name!r}: no columns {unknown}; it has {columns}")
-    series = {column: frame.iloc[:, i].infer_objects() for i, column in enumerate(columns)}
-    texts = [_texts(one, formats.get(column)) for column, one in series.items()]
-    marks = [_marks(one, best.get(column)) for column, one in series.items()]
-    meta = {"kind": "table", "name": name, "caption": caption, "columns": columns}
-    meta["numeric"] = [_numeric(one) for one in series.values()]
-    meta["rows"], meta["best"] = ([list(row) for row in zip(*cells, strict=True)] for cells in (texts, marks))
-    html = f"<p>{escape(caption)}</p>{pd.DataFrame(meta['rows'], columns=columns).to_html(index=False)}"
-    display({"text/html": html, "text/plain": frame.to_string(index=False)}, metadata={"fmlib": meta}, raw=True)
+    series = [frame.iloc[:, i].infer_objects() for i in range(len(columns))]
+    texts = [_texts(one, formats.get(column)) for one, column in zip(series, columns, strict=True)]
+    marks = [_marks(one, best.get(column)) for one, column in zip(series, columns, strict=True)]
+    numeric = [_numeric(one) for one in series]
+    rows = [list(row) for row in zip(*texts, strict=True)]
+    marked = [list(row) for row in zip(*marks, strict=True)]
+    body = "".join(map(partial(_html_row, "td", numeric), rows, marked))
+    head = _html_row("th", numeric, columns, [True] * len(columns))
+    table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+    data = {
+        "text/html": f"<p>{_inline(caption)}</p>{table}",
+        "text/plain": frame.to_string(index=False),
+    }
+    cells = {"columns": columns, "numeric": numeric, "rows": rows, "best": marked}
+    _display(data, kind="table", name=name, caption=caption, **cells)
+
+
+def show_notice(text: str) -> None:
+    """Display a plain text that a reader must not miss, in a box."""
+    html = f'<div role="note" style="{BOX}">{escape(text)}</div>'
+    _display({"text/html": html, "text/plain": text}, kind="notice")
+
+
+def _display(data: dict[str, str], **meta: object) -> None:
+    from IPython.display import display
+
+    display(data, metadata={"fmreport": meta}, raw=True)
 
 
 def _check(kind: str, name: str, **texts: str) -> None:
     if not (isinstance(name, str) and NAME.fullmatch(name)):
-        raise ValueError(f"{kind} name {name!r}: wanted lower-case letters, digits, - and _, such as 'learning-curve'")
+        wanted = "lower-case letters, digits, - and _, such as 'learning-curve'"
+        raise ValueError(f"{kind} name {name!r}: wanted {wanted}")
     for what, text in texts.items():
         if not (isinstance(text, str) and text.strip()):
-            raise ValueError(f"{kind} {name!r}: its {what} is empty; wanted a sentence for readers, got {text!r}")
+            wanted = f"wanted a sentence for readers, got {text!r}"
+            raise ValueError(f"{kind} {name!r}: its {what} is empty; {wanted}")
 
 
 def _picture(figure: Figure) -> tuple[str, bytes]:
-    """The figure as SVG where that is small and all vector, else as PNG for print; the same bytes for the same figure."""
+    """As SVG where that is small and all vector, else as PNG; the same bytes each time."""
     import matplotlib as mpl
 
-    buffer, options = io.BytesIO(), {"bbox_inches": "tight", "facecolor": "white"}
-    with mpl.rc_context({"svg.hashsalt": "fmlib", "svg.fonttype": "path"}):
+    buffer = io.BytesIO()
+    options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
+    with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
     svg = buffer.getvalue()
     if len(svg) <= SVG_LIMIT and b"<image" not in svg:
@@ -99,16 +128,38 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
     return "image/png", buffer.getvalue()
 
 
+def _inline(caption: str) -> str:
+    """A caption as JupyterLab shows it, which has no numbers to refer to."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+    html = MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render(caption)
+    return html.strip().removeprefix("<p>").removesuffix("</p>")
+
+
+def _html_row(tag: str, numeric: Sequence[bool], texts: Sequence[str], bold: Sequence[bool]) -> str:
+    """A table's row for JupyterLab, whose own style would align everything to the right."""
+    cells = []
+    for text, number, heavy in zip(texts, numeric, bold, strict=True):
+        side = "right" if number else "left"
+        weight = "bold" if heavy else "normal"
+        style = f"text-align:{side};font-weight:{weight}"
+        cells.append(f'<{tag} style="{style}">{escape(text)}</{tag}>')
+    return f"<tr>{''.join(cells)}</tr>"
+
+
 def _numeric(column: pd.Series) -> bool:
     return column.dtype.kind in "iuf"
 
 
 def _texts(column: pd.Series, spec: str | None) -> list[str]:
-    """A column's cells as text; one format for all, so that right-aligned decimals stand under each other."""
+    """A column's cells as text, in one format, so that decimals stand under each other."""
     if spec is None and _numeric(column):
         spec = ".3f" if (column.dropna() % 1 != 0).any() else ",.0f"
     template = spec if spec and "{" in spec else f"{{:{spec or ''}}}"
-    texts = [MISSING if missing else template.format(value) for value, missing in zip(column, column.isna(), strict=True)]
+    missing = column.isna()
+    texts = [
+        MISSING if no else template.format(value) for value, no in zip(column, missing, strict=True)
+    ]
     return [text.replace("-", MINUS) for text in texts] if _numeric(column) else texts
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -391,22 +390,3 @@ class EfficientNetLite0(Transfer):
 @register("mobilenet_v3_as_run", title='the study\'s "MobileNetV3" (a ResNet34)', family="transfer")
 class StudyMobileNet(ResNet34):
     """What the original study ran under the name of MobileNetV3: its code builds a ResNet34."""
-
-
-def grad_cam(network: Backbone, batch: Tensor, classes: Tensor) -> Tensor:
-    """Where a network looks for ``classes`` (n,): maps (n, H, W), 0 to 1, for (n, channels, H, W).
-
-    Selvaraju et al. 2017, https://arxiv.org/abs/1610.02391, at the last stage whose map is at least
-    4 pixels wide.
-    """
-    network.eval()
-    frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
-    outputs = list(network.stage_outputs(batch))
-    network.frozen = frozen
-    maps = [output for output in outputs if output.ndim == 4 and output.shape[-1] >= 4][-1]
-    score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
-    (gradient,) = torch.autograd.grad(score, maps)
-    cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()
-    size = batch.shape[-2:]
-    cam = F.interpolate(cam.detach(), size=size, mode="bilinear", align_corners=False)[:, 0]
-    return cam / cam.amax((1, 2), keepdim=True).clamp_min(1e-9)

@@ -1,6 +1,7 @@
 """Uncertainty of an accuracy, and paired tests of models on the same images.
 
-The plan of tests is Dietterich's (1998, https://doi.org/10.1162/089976698300017197): McNemar's test for models trained once.
+The plan of tests is Dietterich's (1998, https://doi.org/10.1162/089976698300017197): McNemar's test
+for models trained once.
 """
 
 from __future__ import annotations
@@ -16,32 +17,40 @@ from statsmodels.stats import contingency_tables
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
-from fmlib.results import Record
+from fmlib.results import Result
 
 ALPHA = 0.05
 
 
 def wilson(correct: float, total: int, alpha: float = ALPHA) -> tuple[float, float]:
-    """Wilson's score interval of ``correct / total``, as fractions; (0, 1) of nothing. Wilson (1927), Newcombe (1998)."""
+    """Wilson's score interval of ``correct / total``, as fractions; (0, 1) of nothing.
+
+    Wilson (1927), Newcombe (1998).
+    """
     if total == 0:
         return 0.0, 1.0
     low, high = proportion_confint(correct, total, alpha, method="wilson")
     return float(low), float(high)
 
 
-def guess_table(runs: Mapping[str, Record]) -> pd.DataFrame:
+def guess_table(runs: Mapping[str, Result]) -> pd.DataFrame:
     """The class (number) that each model predicts: a row a test image, a column a model."""
-    return pd.DataFrame({name: run.predictions.proba.argmax(1) for name, run in runs.items()}, dtype=int)
+    return pd.DataFrame({name: run.proba.argmax(1) for name, run in runs.items()}, dtype=int)
 
 
-def correct_table(runs: Mapping[str, Record]) -> pd.DataFrame:
-    """Which test images each model gets right: bool, a row an image, a column a model."""
+def correct_table(runs: Mapping[str, Result]) -> pd.DataFrame:
+    """Which test images each model classifies correctly: bool, a row an image, a column a model."""
     guesses = guess_table(runs)
-    return guesses.eq(next(iter(runs.values())).predictions.labels, axis=0) if runs else guesses.astype(bool)
+    if not runs:
+        return guesses.astype(bool)
+    return guesses.eq(next(iter(runs.values())).labels, axis=0)
 
 
 def cochran(correct: pd.DataFrame) -> tuple[float, float]:
-    """Cochran's Q and its p-value: are all models equally accurate? (0, 1) if none differs from another. Cochran (1950)."""
+    """Cochran's Q and its p-value: are all models equally accurate? Cochran (1950).
+
+    (0, 1) if none differs from another.
+    """
     if correct.shape[1] < 2 or not (correct.nunique(axis=1) > 1).any():
         return 0.0, 1.0
     test = contingency_tables.cochrans_q(correct.to_numpy(int))
@@ -49,15 +58,17 @@ def cochran(correct: pd.DataFrame) -> tuple[float, float]:
 
 
 def mcnemar_p(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sided p-value of McNemar's exact test, from two bool arrays of images got right. McNemar (1947)."""
+    """Two-sided p-value of McNemar's exact test, from two bool arrays (n,) of images classified
+    correctly. McNemar (1947)."""
     counts = confusion_matrix(first, second, labels=[True, False])
     return float(contingency_tables.mcnemar(counts, exact=True).pvalue)
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, float, float]:
-    """Accuracy of the first less the second, from two bool arrays of images got right, and its 95 % interval, as fractions.
+    """Accuracy of the first less the second and its 95 % interval, as fractions.
 
-    Wald's interval for matched pairs: Agresti, Categorical Data Analysis (2013), section 11.1.
+    Takes two bool arrays (n,) of images classified correctly. Wald's interval for matched pairs:
+    Agresti, Categorical Data Analysis (2013), section 11.1.
     """
     gain = np.asarray(first, float) - np.asarray(second, float)
     margin = 1.96 * gain.std() / np.sqrt(len(gain))
@@ -65,10 +76,10 @@ def paired_difference(first: ArrayLike, second: ArrayLike) -> tuple[float, float
 
 
 def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
-    """McNemar p-values of all pairs of models with Holm's (1979) correction for their number, and 1 on the diagonal; empty with
-    fewer than two models.
+    """McNemar p-values of all pairs of models with Holm's (1979) correction for their number.
 
-    Of three or more models, all are 1 unless Cochran's Q finds that there is a difference at all.
+    1 on the diagonal; empty with fewer than two models. Of three or more models, all are 1 unless
+    Cochran's Q finds that there is a difference at all.
     """
     pairs = list(combinations(correct.columns, 2))
     if not pairs:
@@ -83,7 +94,8 @@ def pairwise_mcnemar(correct: pd.DataFrame) -> pd.DataFrame:
 
 
 def tied_with_best(correct: pd.DataFrame, p_values: pd.DataFrame) -> list[str]:
-    """Models that the test images cannot tell from the most accurate one, which leads the list; most accurate first.
+    """Models that the test images cannot tell from the most accurate one, which leads the list;
+    most accurate first.
 
     ``p_values`` are those of :func:`pairwise_mcnemar`.
     """

@@ -1,181 +1,286 @@
 """What is in the merged report, in which order and under which names."""
 
+import re
+from html import escape
+
 import pytest
 from nbformat import NotebookNode, v4
-from nbformat.v4 import new_output
+from nbformat.v4 import new_output, new_raw_cell
 from synthetic_report import code, notebook, printed, text
 
-from fmreport.render import Missing, merge
+from fmreport.html import page
+from fmreport.merge import Chapter, ReportMetadata, merge
+from fmreport.pdf import pdf
+
+METADATA = ReportMetadata("A report")
 
 
-def model(name: str, *cells: NotebookNode, family: str = "classical") -> NotebookNode:
-    return notebook(list(cells), model=name, display_name=name.upper(), family=family)
+def main(*chapters: NotebookNode | Chapter, metadata: ReportMetadata = METADATA) -> str:
+    """The report's part of the page that these chapters give."""
+    made = [one if isinstance(one, Chapter) else Chapter("", one) for one in chapters]
+    return (
+        page(merge(made, metadata)).partition("<main")[2].partition(">")[2].partition("</main>")[0]
+    )
 
 
-def sources(merged: NotebookNode) -> list[str]:
-    return [cell.source for cell in merged.cells if cell.cell_type == "markdown"]
+def shown(*cells: NotebookNode) -> str:
+    return main(notebook(list(cells)))
 
 
-def kinds(*outputs: NotebookNode, tags: tuple[str, ...] = ()) -> list[str]:
-    merged = merge([notebook([code("x", *outputs, tags=tags)])])
-    return [output.metadata.fmlib.kind for output in merged.cells[0].outputs]
+def words(html: str) -> str:
+    """What a reader sees."""
+    return " ".join(re.sub(r"<[^>]+>", "", html).split())
 
 
-def figure(name: str) -> NotebookNode:
-    meta = {"fmlib": {"kind": "figure", "name": name, "caption": f"About {name}", "alt": "Alt"}}
-    return new_output("display_data", data={"image/png": "aGk="}, metadata=meta)
+def headings(html: str) -> list[str]:
+    return [words(one)[:-1].strip() for one in re.findall(r"<h\d.*?</h\d>", html)]
+
+
+def figure(name: str, caption: str = "") -> NotebookNode:
+    meta = {"kind": "figure", "name": name, "caption": caption or f"About {name}", "alt": "Alt"}
+    data = {"image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'}
+    return new_output("display_data", data=data, metadata={"fmreport": meta})
+
+
+def table(name: str, cell: str = "1") -> NotebookNode:
+    cells = {"columns": ["x"], "numeric": [True], "rows": [[cell]], "best": [[False]]}
+    meta = {"kind": "table", "name": name, "caption": f"About {name}", **cells}
+    return new_output("display_data", data={"text/plain": cell}, metadata={"fmreport": meta})
+
+
+def display(**data: str) -> NotebookNode:
+    mimes = {mime.replace("_", "/"): content for mime, content in data.items()}
+    return new_output("display_data", data=mimes)
 
 
 def test_inputs_stay_as_they_are():
-    nb = model("a", text("# Chapter", "once"), code("1", printed("x")))
+    nb = notebook([text("# Chapter\r\n\twith a tab[^1]\n\n[^1]: N"), code("1", printed("x"))])
     before = v4.writes(nb)
-    merge([nb, nb])
+    merge([Chapter("", nb), Chapter("", nb)], METADATA)
     assert v4.writes(nb) == before
 
 
-def test_each_family_is_introduced_once_and_each_model_has_a_heading():
-    one, two = (model(name, text("# Trees", "once"), code("import x"), text("## Method")) for name in ("a", "b"))
-    merged = merge([notebook([text("# Data")]), one, two])
-    assert sources(merged) == ["# Data", "# Trees", "## A", "## Method", "## B", "## Method"]
-    assert [cell.metadata.fmlib.place.split()[:2] for cell in merged.cells if cell.source == "## Method"] == [
-        ["a", "1"],
-        ["b", "1"],
+def test_chapters_number_through_in_their_order():
+    one = notebook([text("# Data\n\n## Classes"), text("### Ten\n\n#### Each\n\n## Balance")])
+    two = notebook([text("# Trees\n\n### Deep")])
+    found = headings(main(one, two))
+    assert found == [
+        "1 Data",
+        "1.1 Classes",
+        "1.1.1 Ten",
+        "Each",
+        "1.2 Balance",
+        "2 Trees",
+        "2.1 Deep",
     ]
-
-
-def test_what_models_of_a_family_share_is_told_where_it_is_first_needed():
-    kernels = text("Kernels.[^k]\n\n[^k]: A book.", "once", "model-b", "model-c")
-    models = [model(name, text("# Chapter", "once"), text(f"About {name}."), kernels) for name in ("a", "b", "c")]
-    merged = sources(merge(models))
-    assert [source.split(".")[0] for source in merged] == [
-        "# Chapter", "## A", "About a", "## B", "About b", "Kernels", "## C", "About c",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("tag", ["parameters", "injected-parameters", "remove-cell"])
 def test_cells_that_are_not_for_readers_are_left_out(tag):
-    assert merge([notebook([code("secret = 1", printed("secret"), tags=(tag,))])]).cells == []
+    assert "secret" not in shown(code("secret = 1", printed("secret"), tags=(tag,)))
 
 
-def test_cells_of_other_models_are_left_out():
-    nb = model("a", text("# T", "once"), text("mine", "model-b", "model-a"), text("theirs", "model-b"), text("all"))
-    assert sources(merge([nb])) == ["# T", "## A", "mine", "all"]
+def test_empty_and_raw_cells_are_left_out():
+    assert words(shown(text(""), code(""), new_raw_cell("raw"), text("here"))) == "here"
 
 
-@pytest.mark.parametrize(("tags", "shown"), [((), "folded"), (("key-code",), "open"), (("remove-input",), "hidden")])
-def test_how_code_is_shown(tags, shown):
-    assert merge([notebook([code("x = 1", tags=tags)])]).cells[0].metadata.fmlib.code == shown
+def test_how_code_is_shown():
+    folded, opened = '<details class="code">', '<details class="code" open>'
+    assert folded in shown(code("x = 1"))
+    assert opened in shown(code("x = 1", tags=("key-code",)))
+    assert "details" not in shown(code("x = 1", tags=("remove-input",)))
 
 
-@pytest.mark.parametrize("made", ["figure", "table", "prose"])
-def test_the_code_of_a_figure_table_or_prose_is_always_there(made):
-    data = {"text/markdown": "**w**"} if made == "prose" else {"image/png": "aGk="}
-    output = new_output("display_data", data=data, metadata={"fmlib": {} if made == "prose" else {"kind": made}})
-    merged = merge([notebook([code("x = 1", output, tags=("remove-input",)), code("x", printed("1"), tags=("remove-input",))])])
-    assert [cell.metadata.fmlib.code for cell in merged.cells] == ["folded", "hidden"]
+@pytest.mark.parametrize("made", [figure("f"), table("t"), display(text_markdown="**w**")])
+def test_the_code_of_a_figure_table_or_prose_is_always_there_behind_it(made):
+    for output, places in ((made, 1), (printed("1"), 0)):
+        html = shown(code("x = 1", output, tags=("remove-input",)))
+        assert html.count('<details class="code">') == places
+    html = shown(code("x = 1", made, tags=("remove-input",)))
+    assert html.rstrip().endswith("</details>")
 
 
-def test_outputs_have_kinds():
+def test_outputs_have_their_looks():
+    plain = new_output("execute_result", data={"text/plain": "7 < 8"})
+    assert '<pre class="output" tabindex="0">7 &lt; 8</pre>' in shown(code("x", plain))
+    assert "<b>t</b></div>" in shown(code("x", display(text_html="<b>t</b>", text_plain="t")))
+    assert "<p><strong>w</strong></p>" in shown(
+        code("x", display(text_markdown="**w**", text_plain="w"))
+    )
+    scripted = shown(code("x", display(text_html="<script>x</script>", text_plain="plain")))
+    assert "<script" not in scripted and "plain</pre>" in scripted
+    picture = shown(code("x", display(image_png="aG\nk=")))
+    assert '<img src="data:image/png;base64,aGk=" alt="An image without a description.">' in picture
+    assert "figcaption" not in picture
+
+
+def test_logs_fold_with_the_code():
+    logged = shown(code("x = 1", printed("a"), printed("b\x1b[31m", "stderr"), printed(" \n")))
+    assert "1 line, and a log" in logged and '<pre class="log" tabindex="0">a\nb</pre>' in logged
     plain = new_output("execute_result", data={"text/plain": "7"})
-    table = new_output("display_data", data={"text/html": "<table></table>", "text/plain": "t"})
-    script = new_output("display_data", data={"text/html": "<script>x</script>", "text/plain": "t"})
-    words = new_output("display_data", data={"text/markdown": "**w**", "text/plain": "w"})
-    picture = new_output("display_data", data={"image/png": "aGk="})
-    assert kinds(plain, table, script, words, picture) == ["text", "html", "text", "prose", "figure"]
-    assert kinds(printed("a"), printed("b", "stderr"), printed(" \n")) == ["log", "log"]
-    assert kinds(plain, tags=("training-log",)) == ["log"]
-    assert kinds(printed("a warning", "stderr"), plain, tags=("remove-input",)) == ["text"]
-    assert kinds(printed("a log"), tags=("remove-input", "training-log")) == ["log"]
+    assert "7</pre>\n</details>" in shown(code("x", plain, tags=("training-log",)))
+    quiet = shown(code("x", printed("a warning", "stderr"), plain, tags=("remove-input",)))
+    assert words(quiet) == "7"
+    assert "<summary>Log</summary>" in shown(
+        code("x", printed("a"), tags=("remove-input", "training-log"))
+    )
 
 
 def test_a_failed_cell_is_a_short_notice():
-    error = new_output("error", ename="KeyError", evalue="\x1b[31m'x'\nmore", traceback=["Traceback (most recent call last)"])
-    [cell] = merge([notebook([code("x", error)])]).cells
-    assert cell.outputs[0].data == {"text/plain": "This step failed: KeyError: 'x'"}
+    trace = ["Traceback (most recent call last)"]
+    error = new_output("error", ename="KeyError", evalue="\x1b[31m'x'\nmore", traceback=trace)
+    html = shown(code("x", error, tags=("remove-input",)))
+    assert words(html) == "This step failed: KeyError: 'x'" and 'class="notice"' in html
 
 
-def test_the_summary_comes_first_and_has_a_heading():
-    closing = notebook([text("# Comparison"), text("The verdict.", "summary"), text("More.", "summary")])
-    assert sources(merge([notebook([text("# Data")]), closing])) == [
-        "# Summary",
-        "The verdict.",
-        "More.",
-        "# Data",
-        "# Comparison",
+def test_a_notice_is_a_notice():
+    meta = {"fmreport": {"kind": "notice"}}
+    data = {"text/html": "<div>Few</div>", "text/plain": "Few <images>"}
+    html = shown(code("", new_output("display_data", data=data, metadata=meta)))
+    assert '<p class="notice" role="note">Few &lt;images&gt;</p>' in html
+
+
+def test_a_missing_chapter_has_a_notice_in_its_place():
+    data, end = notebook([text("# The data")]), notebook([text("# The end")])
+    html = main(data, Chapter("The *audit*", None, "no disk\nTraceback"), end)
+    assert headings(html) == ["1 The data", "2 The audit", "3 The end"]
+    assert "The chapter “The *audit*” is missing from this report: no disk</p>" in html
+
+
+def test_a_report_of_nothing_but_missing_chapters():
+    assert headings(main(Chapter("A", None, "x"), Chapter("B", None, "y"))) == ["1 A", "2 B"]
+    assert pdf(merge([Chapter("A", None, "x")], METADATA)).startswith(b"%PDF")
+
+
+def test_two_notebooks_with_the_same_names_stay_apart():
+    cells = [
+        text("# T\n\nSee [here](#fig-curve) and [](#table-t)."),
+        code("", figure("curve"), table("t")),
     ]
-
-
-def test_missing_models_have_a_notice_in_their_place():
-    data, closing = notebook([text("# Data")]), notebook([text("# Comparison")])
-    tree = model("tree", text("# Trees", "once"), text("body"))
-    missing = [
-        Missing("svm", "SVM", "classical", "no memory\nTraceback", position=2),
-        Missing("first", "First", "classical", "x", position=1),
-        Missing("vgg", "VGG", "04_transfer", "no weights", position=2),
+    html = main(notebook(cells), notebook(cells))
+    see = re.findall(r'See <a href="#(.*?)">(.*?)</a> and <a href="#(.*?)">(.*?)</a>\.', html)
+    assert see == [
+        ("fig-curve", "Figure\xa01", "table-t", "Table\xa01"),
+        ("fig-curve-2", "Figure\xa02", "table-t-2", "Table\xa02"),
     ]
-    merged = merge([data, tree, closing], missing)
-    assert sources(merged) == [
-        "# Data",
-        "# Trees",
-        "## First",
-        "## TREE",
-        "body",
-        "## SVM",
-        "# Transfer",
-        "## VGG",
-        "# Comparison",
+    assert re.findall(r'<figure id="(.*?)"', html) == [
+        "fig-curve",
+        "table-t",
+        "fig-curve-2",
+        "table-t-2",
     ]
-    notices = [output.data["text/plain"] for cell in merged.cells for output in cell.get("outputs", [])]
-    assert notices[1] == "SVM is missing from this report: no memory"
+    assert re.findall(r'<h1 id="(.*?)"', html) == ["sec-t", "sec-t-2"]
 
 
-def test_a_missing_chapter_has_a_notice_in_its_place_and_in_that_of_its_summary():
-    missing = [
-        Missing("", "The data", "00_dataset", "no disk", position=0),
-        Missing("", "The end", "05_end", "x", position=1, summary=True),
-    ]
-    merged = merge([model("tree", text("# Trees", "once"))], missing)
-    told = [cell.source or cell.outputs[0].data["text/plain"] for cell in merged.cells]
-    end = "The chapter “The end” is missing from this report: x"
-    data = "The chapter “The data” is missing from this report: no disk"
-    assert told == ["# Summary", end, "# The data", data, "# Trees", "## TREE", "# The end", end]
+def test_links_reach_other_chapters_and_lead_nowhere_else():
+    answer = text("See [](#fig-curve), [how](#How-it-works), [](#table-late), [gone](#fig-none).")
+    html = main(
+        notebook([answer]),
+        notebook(
+            [
+                text("## How it works\n\nAs [](#fig-curve)."),
+                code("", figure("curve"), table("late")),
+            ]
+        ),
+    )
+    links = '<a href="#fig-curve">Figure\xa01</a>, <a href="#sec-how-it-works">how</a>'
+    assert f'See {links}, <a href="#table-late">Table\xa01</a>, gone.</p>' in html
+    assert 'As <a href="#fig-curve">Figure\xa01</a>.' in html
 
 
-def test_a_chapter_of_nothing_but_missing_models_has_its_title():
-    missing = Missing("mlp", "MLP", "02_mlp", "x", position=0, chapter="A multilayer perceptron")
-    merged = merge([model("tree", text("# Trees", "once"))], [missing])
-    assert sources(merged) == ["# A multilayer perceptron", "## MLP", "# Trees", "## TREE"]
+def test_captions_are_one_paragraph_with_links_notes_and_no_html():
+    for start in ("# h", "1. one", "- item", "> quote", "``` fence", "<div> x", "::: y", "| a |"):
+        html = shown(code("", figure("f", f"{start} is\n\n*odd*")))
+        said = words(html.partition("<figcaption>")[2])
+        assert said.startswith(f"Figure 1 {escape(start)}")
+        assert "is <em>odd</em></figcaption>" in html
+    html = shown(text("[^n]: A note."), code("", figure("f", "As in [](#table-t)[^n]"), table("t")))
+    assert '<a href="#table-t">Table\xa01</a><a href="#fn1"' in html and "A note." in html
 
 
-def test_a_report_of_nothing_but_missing_models():
-    assert sources(merge([], [Missing("a", "A", "mlp", "x", position=0)])) == ["# Mlp", "## A"]
+def notes(html: str) -> list[str]:
+    return re.findall(r'<li id="fn\d+"><p>(.*?)<a', html)
 
 
-def test_figures_number_through_and_references_find_their_own_model_first():
-    reference = text("See [here](#fig-curve), [](#fig-a-curve) and [gone](#fig-none).")
-    merged = merge([model(name, text("# T", "once"), reference, code("f", figure("curve"))) for name in ("a", "b")])
-    metas = [output.metadata.fmlib for cell in merged.cells for output in cell.get("outputs", [])]
-    assert [(meta.id, meta.label) for meta in metas] == [("fig-a-curve", "Figure\xa01"), ("fig-b-curve", "Figure\xa02")]
-    second = sources(merged)[-1]
-    assert second == "See [Figure\xa02](#fig-b-curve), [Figure\xa01](#fig-a-curve) and gone."
+def test_footnotes_of_two_notebooks_stay_apart():
+    one = notebook([text("# A[^s]"), text("[^s]: First.")])
+    two = notebook([text("# B[^s] and[^gone]\n\n[^s]: Second.")])
+    html = main(one, two)
+    assert notes(html) == ["First.", "Second."]
+    assert headings(html) == ["1 A1", "2 B2 and[^gone]", "Notes and sources"]
 
 
-def test_a_repeated_name_in_one_notebook_stays_unique():
-    merged = merge([notebook([code("f", figure("x"), figure("x"))])])
-    assert [output.metadata.fmlib.id for output in merged.cells[0].outputs] == ["fig-x", "fig-x--2"]
+def test_a_cells_own_footnote_goes_before_that_of_another_cell():
+    html = shown(
+        text("One[^1].\n\n[^1]: First."), text("Two[^1].\n\n[^1]: Second."), text("Three[^1].")
+    )
+    assert notes(html) == ["First.", "Second.", "First."]
 
 
-def test_footnotes_of_other_cells_come_along_and_do_not_collide():
-    nb = [
-        model(name, text("# T[^s]\n\n[^s]: Source.", "once"), text("Mine[^s] and[^own].\n\n[^own]: Own\n    text."))
-        for name in ("a", "b")
-    ]
-    first, second = [source for source in sources(merge(nb)) if source.startswith("Mine")]
-    assert "[^0-s]: Source." in first and "[^1-s]: Source." in second
-    assert "[^1-1-own]: Own\n    text." in second
+def test_a_footnote_that_refers_to_itself_ends():
+    html = shown(text("One[^a].\n\n[^a]: See[^b],\nor[^a].\n[^b]: Other[^a]."))
+    assert notes(html) == ["See[^b], or[^a]."]
+
+
+@pytest.mark.parametrize(
+    "open_end",
+    [
+        "```python\nx = 1",
+        "~~~",
+        "<!-- comment",
+        "<div>",
+        "<pre>\n",
+        "::: box",
+        "- item",
+        "> quote",
+        "\\",
+        "    x",
+        "x\r```\r",
+        "{#a .b}",
+    ],
+)
+def test_no_cell_swallows_the_next(open_end):
+    html = shown(text(f"Before\n\n{open_end}"), text("# After\n\nThe *end*"), code("", figure("f")))
+    assert headings(html) == ["1 After"] and "<p>The <em>end</em></p>" in html
+    assert '<figure id="fig-f"' in html
+
+
+def test_markup_of_html_and_control_characters_stay_out():
+    html = shown(text('A\x00 <script>alert(1)</script><b onclick="x">b</b> [c](x){#report}'))
+    assert "<script" not in html and "onclick" not in html and "\x00" not in html
+    assert 'id="report"' not in html, "an id of the page's own"
+    odd = notebook(
+        [code("a\x1b = '\"\\'", printed("b\x07")), code("", table("t", '"\\ #x')), text("$\\")]
+    )
+    assert "\x1b" not in main(odd) and "\x07" not in main(odd)
+    assert pdf(merge([Chapter("", odd)], METADATA)).startswith(b"%PDF")
+
+
+def test_a_character_without_a_font_does_not_cost_the_pdf():
+    document = merge([Chapter("", notebook([text("# \N{GRINNING FACE} Hello")]))], METADATA)
+    with pytest.warns(UserWarning, match="does not meet PDF/UA-1"):
+        assert pdf(document).startswith(b"%PDF")
+
+
+def test_headings_in_quotes_and_odd_code_do_not_cost_the_pdf():
+    nb = notebook([text("# A\n\n> # Quoted\n\n- ## Listed\n\n`` a`b `` and ```` ``` ````")])
+    assert headings(main(nb)) == ["1 A"]
+    assert pdf(merge([Chapter("", nb)], METADATA)).startswith(b"%PDF")
 
 
 def test_attachments_are_kept():
     cell = text("![x](attachment:x.png)")
     cell.attachments = {"x.png": {"image/png": "aG\nk="}}
-    assert sources(merge([notebook([cell])])) == ["![x](data:image/png;base64,aGk=)"]
+    assert '<img src="data:image/png;base64,aGk=" alt="x" />' in shown(cell)
+
+
+def test_a_title_is_text_and_absent_it_is_the_first_heading():
+    odd = ReportMetadata('*A* <b> "c"', keywords=('"><script>',))
+    html = page(merge([Chapter("", notebook([text("x")]))], odd))
+    assert '<h1>*A* &lt;b&gt; "c"</h1>' in html and 'content="&quot;&gt;&lt;script&gt;"' in html
+    html = page(
+        merge(
+            [Chapter("", notebook([text("## no"), text("# A *título*\n\nx")]))], ReportMetadata("")
+        )
+    )
+    assert "<title>A título</title>" in html

@@ -1,4 +1,4 @@
-"""The synthetic report, merged and rendered once for all tests, and a real browser to open pages with."""
+"""The synthetic report, written once for all tests, and a real browser to open pages with."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from nbformat import NotebookNode
 from playwright.sync_api import Browser, Page, sync_playwright
-from synthetic_report import METADATA, merged_report
+from synthetic_report import METADATA
+from synthetic_report import chapters as synthetic_chapters
 
-from fmreport.render import render
+from fmreport.merge import Chapter, write_report
 
 pytest.register_assert_rewrite("checks")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SWITCHES = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
-def merged() -> NotebookNode:
-    return merged_report()
+def chapters() -> list[Chapter]:
+    return synthetic_chapters()
 
 
 @pytest.fixture(scope="session")
-def report(merged: NotebookNode, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    return render(merged, METADATA, tmp_path_factory.mktemp("a report"))
+def report(chapters: list[Chapter], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return write_report(chapters, METADATA, tmp_path_factory.mktemp("a report"))
 
 
-@pytest.fixture(scope="module")  # no longer: playwright's event loop is in the way of tests that run notebooks
+@pytest.fixture(
+    scope="module"
+)  # no longer: playwright's event loop is in the way of tests that run notebooks
 def browser() -> Iterator[Browser]:
     if not CHROMIUM:
         message = "no chromium on the PATH: apt-get install chromium"
@@ -45,12 +52,14 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Opens a page; at the end, checks that none asked for anything but itself and that their consoles are empty."""
+    """Opens pages; checks at the end that none asked for anything and that none complained."""
     pages, asked, complaints = [], [], []
 
     def visited(path: Path, width: int = 1440, theme: str = "light", **options: object) -> Page:
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=theme, **options)
-        context.set_default_timeout(120_000)  # a slow machine takes half a minute to draw the whole page
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, **options
+        )
+        context.set_default_timeout(120_000)  # half a minute to draw it on a slow machine
         page = context.new_page()
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: complaints.append(message.text))

@@ -11,10 +11,10 @@ from checks import check_that_it_fits_and_is_accessible, check_that_links_land
 from playwright.sync_api import Page, expect
 from synthetic_report import LONG_LINE, METADATA, code, notebook
 
-from fmreport.render import merge, render
+from fmreport.merge import Chapter, write_report
 
 pytestmark = pytest.mark.slow
-# Of each element: how light its text is, and its background where it has one of its own, from 0 to 1.
+# Of each element: how light its text is, and its own background where it has one, from 0 to 1.
 LIGHTNESS = """(elements) => elements.map((element) => {
   const style = getComputedStyle(element);
   const [red, green, blue] = style.color.match(/[\\d.]+/g).map(Number);
@@ -24,7 +24,7 @@ LIGHTNESS = """(elements) => elements.map((element) => {
 
 
 @pytest.fixture
-def show(visit: Callable[..., Page], report: tuple[Path, Path]) -> Callable[..., Page]:
+def show(visit: Callable[..., Page], report: list[Path]) -> Callable[..., Page]:
     """Opens the synthetic report."""
     return partial(visit, report[0])
 
@@ -43,12 +43,16 @@ def test_every_link_within_the_page_lands(show, width):
 def test_contents_links_scroll_and_follow_the_reader(show):
     page = show(reduced_motion="reduce")
     page.get_by_role("navigation").get_by_role("link", name="Random Forest").click()
-    page.wait_for_function("document.querySelector('#sec-random-forest').getBoundingClientRect().top < 100")
+    page.wait_for_function(
+        "document.querySelector('#sec-random-forest').getBoundingClientRect().top < 100"
+    )
     current = page.locator("nav a[aria-current]")
-    page.wait_for_function("document.querySelector('nav a[aria-current]').textContent.includes('How it works')")
-    assert current.get_attribute("href") == "#sec-random_forest-how-it-works"
-    assert page.locator("nav a[href='#sec-random_forest-training']").is_visible()
-    assert not page.locator("nav a[href='#sec-mlp-training']").is_visible()
+    page.wait_for_function(
+        "document.querySelector('nav a[aria-current]').textContent.includes('How it works')"
+    )
+    assert current.get_attribute("href") == "#sec-how-it-works-2"
+    assert page.locator("nav a[href='#sec-training-2']").is_visible()
+    assert not page.locator("nav a[href='#sec-training-3']").is_visible()
 
 
 def test_code_folds_by_keyboard_and_all_at_once(show):
@@ -73,8 +77,11 @@ def test_the_code_behind_a_figure_is_folded_after_it(show):
 
 def test_the_switch_for_all_code_follows_what_is_open(visit, tmp_path):
     cells = [code("one()", tags=("key-code",)), code("two()", tags=("key-code",))]
-    page = visit(render(merge([notebook(cells)]), METADATA, tmp_path)[0])
-    button, opened = page.get_by_role("button", name="Show all code"), page.locator("details.code[open]")
+    page = visit(write_report([Chapter("", notebook(cells))], METADATA, tmp_path)[0])
+    button, opened = (
+        page.get_by_role("button", name="Show all code"),
+        page.locator("details.code[open]"),
+    )
     expect(button).to_have_attribute("aria-pressed", "true")
     button.press("Enter")
     assert opened.count() == 0 and button.get_attribute("aria-pressed") == "false"
@@ -152,7 +159,7 @@ def test_the_keyboard_reaches_the_report_first(show):
 
 def test_it_works_without_javascript(show):
     page = show(360, java_script_enabled=False)
-    assert page.get_by_role("link", name="5 Comparison").is_visible()
+    assert page.get_by_role("link", name="1 Comparison").is_visible()
     assert not page.get_by_role("button", name="Dark theme").is_visible()
     opened = page.locator("details.code[open]")
     before = opened.count()
@@ -168,7 +175,9 @@ def test_formulas_need_no_font_of_the_readers(show):
     browser.send("CSS.enable")
     root = browser.send("DOM.getDocument")["root"]["nodeId"]
     fonts = []
-    for node in browser.send("DOM.querySelectorAll", {"nodeId": root, "selector": "math :is(mi, mn, mo)"})["nodeIds"]:
+    for node in browser.send(
+        "DOM.querySelectorAll", {"nodeId": root, "selector": "math :is(mi, mn, mo)"}
+    )["nodeIds"]:
         fonts += browser.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
     assert {font["familyName"] for font in fonts if font["isCustomFont"]} == {"STIX Two Math"}
     assert [font["familyName"] for font in fonts if not font["isCustomFont"]] == []
@@ -180,7 +189,9 @@ def test_it_prints_without_its_controls(show, tmp_path):
     assert not page.locator("nav").is_visible()
     path = tmp_path / "printed.pdf"
     page.pdf(path=path)
-    assert "naïve accents" in " ".join(" ".join(sheet.extract_text() for sheet in pypdf.PdfReader(path).pages).split())
+    assert "naïve accents" in " ".join(
+        " ".join(sheet.extract_text() for sheet in pypdf.PdfReader(path).pages).split()
+    )
 
 
 @pytest.mark.parametrize("chosen", ["by the switch", "by the system"])
@@ -188,7 +199,8 @@ def test_what_is_printed_from_the_dark_theme_is_dark_on_white(show, chosen):
     page = show(theme="light" if chosen == "by the switch" else "dark")
     if chosen == "by the switch":
         page.get_by_role("button", name="Dark theme").click()
-    visible = "body, main h1, main p, main pre, main pre span, main a, .label, .notice, .numeric, td strong, figcaption"
+    visible = "body, main h1, main p, main pre, main pre span, main a, "
+    visible += ".label, .notice, .numeric, td strong, figcaption"
     assert page.eval_on_selector_all("body, main h1", LIGHTNESS)[0][1] < 0.2
     page.emulate_media(media="print", color_scheme="light" if chosen == "by the switch" else "dark")
     printed = page.eval_on_selector_all(visible, LIGHTNESS)
@@ -205,21 +217,36 @@ def test_what_is_on_the_page(report):
         assert fact in html
     assert html.count("epoch 1 loss 0.5\nepoch 2 loss 0.4") == 3
     assert "<script>alert" not in html and "&lt;script&gt;alert(1)" in html
-    for hidden in ("Traceback", "secret", "\x1b", "Only for another model", 'https://example.org/x.png" '):
+    for hidden in ("Traceback", "secret", "\x1b", 'https://example.org/x.png" '):
         assert hidden not in html
     assert html.index("is best here") < html.index("FashionMNIST has 70,000 images")
     assert html.count('role="doc-noteref"') == 5 and html.count('<li id="fn') == 5
 
 
 def test_both_editions_have_the_same_numbers(report):
-    html = re.sub(r"<style>.*?</style>|<script>.*?</script>|src=\"[^\"]*\"", "", report[0].read_text(), flags=re.DOTALL)
-    headings = re.findall(r'<h[1-3] id="[^"]*"><span class="number">([\d.]+)</span>\s*([^<]+)<', html)
+    html = re.sub(
+        r"<style>.*?</style>|<script>.*?</script>|src=\"[^\"]*\"",
+        "",
+        report[0].read_text(),
+        flags=re.DOTALL,
+    )
+    headings = re.findall(
+        r'<h[1-3] id="[^"]*"><span class="number">([\d.]+)</span>\s*([^<]+)<', html
+    )
     words = "\n".join(page.extract_text() for page in pypdf.PdfReader(report[1]).pages)
     words = re.sub(r"[^\S\n]+", " ", words)
     assert len(headings) == 20
     for number, title in headings:
         assert f"{number} {title.strip()}" in words
-    captions = re.findall(r'<a class="label" href="#[^"]*">((?:Figure|Table)\xa0\d+)</a> (\w[\w ]+)', html)
+    see = "is best here; see (Figure.\\d+) and (Table.\\d+)"
+    [said] = re.findall(see, re.sub("<[^>]+>", "", html))
+    assert said == ("Figure\xa07", "Table\xa02"), "links reach into other chapters"
+    assert tuple(label.replace("\xa0", " ") for label in said) in re.findall(
+        see, words.replace("\n", " ")
+    )
+    captions = re.findall(
+        r'<a class="label" href="#[^"]*">((?:Figure|Table)\xa0\d+)</a> (\w[\w ]+)', html
+    )
     assert len(captions) >= 9
     for label, start in captions:
         assert f"{label.replace(chr(160), ' ')} {start[:20].strip()}" in words

@@ -6,7 +6,7 @@ const memory = {
   get: (key) => { try { return localStorage.getItem(key); } catch { return null; } },
   set: (key, value) => { try { localStorage.setItem(key, value); } catch { /* private mode, or a file: page */ } },
 };
-const stored = memory.get("fmlib-theme");
+const stored = memory.get("fmreport-theme");
 if (stored === "light" || stored === "dark") root.dataset.theme = stored;
 root.classList.add("js");
 
@@ -19,7 +19,7 @@ function themeSwitch(button) {
   const show = () => button.setAttribute("aria-pressed", isDark());
   button.addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    memory.set("fmlib-theme", root.dataset.theme);
+    memory.set("fmreport-theme", root.dataset.theme);
     show();
   });
   dark.addEventListener("change", show);

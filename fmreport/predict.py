@@ -1,0 +1,112 @@
+"""Classify any picture files with a fitted model of a profile."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fmlib.data import DataError, Spec
+from fmlib.fitting import FitError, job_of, stale
+from fmlib.models.registry import ParameterError, nearest
+from fmlib.profiles import Profile
+from fmlib.results import load, load_model
+from fmlib.scores import fit_temperature, log_proba, log_softmax
+
+NOISE = 0.05  # the share of all grey levels by which a background may differ from its own median
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture; ``notes`` say what was done to the picture first."""
+
+    file: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    notes: list[str]
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        notes = f"  ({'; '.join(self.notes)})" if self.notes else ""
+        return f"{self.file}: {self.label}, {self.probability:.1%}{notes}"
+
+
+def predict(profile: Profile, model: str, files: list[Path]) -> list[Prediction]:
+    """Class and calibrated probabilities of each picture file, by the profile's first seed.
+
+    The temperature is the one of least log loss on the record's validation images. Raises FitError
+    where the model is not fitted, DataError for a file that is no picture.
+    """
+    if model not in profile.models:
+        raise ParameterError("model", model, f"not in profile; {nearest(model, profile.models)}")
+    job = job_of(profile, model)
+    if why := stale(job):
+        command = f"make report PROFILE={profile.name}"
+        raise FitError(f"{model} has no fresh record in profile {profile.name} ({why}): {command}")
+    result, fitted = load(job.folder), load_model(job.folder)
+    pictures = [read_picture(path, fitted.spec_) for path in files]
+    known = log_proba(result.validation_proba)
+    temperature = fit_temperature(known, result.validation_labels)
+    proba = fitted.predict_proba(np.stack([image for image, _ in pictures]))
+    scaled = np.exp(log_softmax(log_proba(proba) / temperature))
+    found = []
+    for path, (_, notes), row in zip(files, pictures, scaled, strict=True):
+        by_class = dict(zip(result.class_names, map(float, row), strict=True))
+        label = max(by_class, key=by_class.__getitem__)
+        found.append(Prediction(str(path), label, by_class[label], by_class, notes))
+    return found
+
+
+def read_picture(path: Path, spec: Spec) -> tuple[NDArray[np.uint8], list[str]]:
+    """A picture as a raw image of ``spec``, and what was done to make it one.
+
+    As FashionMNIST's images were made (Xiao et al. 2017, section 2): turned upright, made grey, its
+    background made black and cut off, the rest put in the middle and brought to size.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened)
+            turned = picture.size != opened.size or opened.getexif().get(0x0112, 1) != 1
+            colour = picture.convert("RGBA")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file") from error
+    except (UnidentifiedImageError, OSError, ValueError) as error:
+        raise DataError(f"{path}: no picture that can be read ({error})") from error
+    notes = ["turned upright, as its orientation says"] if turned else []
+    white = Image.new("RGBA", colour.size, "white")
+    flat = Image.alpha_composite(white, colour).convert("RGB")
+    if spec.channels > 1:
+        fitted = ImageOps.pad(flat, (spec.width, spec.height), Image.Resampling.LANCZOS)
+        return np.asarray(fitted, np.uint8), [*notes, *_resized(flat, spec)]
+    grey = np.asarray(flat.convert("L"), np.uint8)
+    if (np.asarray(flat) != grey[..., None]).any():
+        notes.append("made grey")
+    border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+    background = int(np.median(border))
+    if background > 127:
+        grey, background = 255 - grey, 255 - background
+        notes.append("light background: brightness turned round")
+    if grey.shape == (spec.height, spec.width):
+        return grey, notes
+    shown = np.abs(grey.astype(int) - background) > NOISE * 255
+    if shown.any():
+        rows, columns = np.flatnonzero(shown.any(1)), np.flatnonzero(shown.any(0))
+        grey = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    cut = Image.fromarray(np.maximum(grey.astype(int) - background, 0).astype(np.uint8))
+    fitted = ImageOps.pad(cut, (spec.width, spec.height), Image.Resampling.LANCZOS, color=0)
+    return np.asarray(fitted, np.uint8), [*notes, *_resized(flat, spec)]
+
+
+def _resized(picture: Image.Image, spec: Spec) -> list[str]:
+    if picture.size == (spec.width, spec.height):
+        return []
+    before, after = "x".join(map(str, picture.size)), f"{spec.width}x{spec.height}"
+    return [f"{before} pixels brought to {after}"]

@@ -1,0 +1,392 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # The comparison
+#
+# Which classifier is best, and best for what? The answer comes first, then what it rests on. All of
+# it is computed from two files that each model left: what was measured of it, and its probabilities
+# for every test image. No sentence here names a winner that the numbers did not pick, and on other
+# numbers the sentences are others.
+
+# %% tags=["parameters"]
+profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
+seed: int = 9  # of everything random in a model's training
+
+# %% tags=["remove-input"]
+import pandas as pd
+from IPython.display import Markdown, display
+
+from fmlib import fitting
+from fmlib.fitting import fresh_results
+from fmlib.profiles import load_profile
+from fmlib.scores import CALIBRATION_BINS, SMALLEST
+from fmreport import plots, text
+from fmreport.compare import calibration, errors, table, verdict
+from fmreport.show import show_figure, show_notice, show_table
+
+settings = load_profile(profile)
+data = settings.data()
+
+# %%
+# what a reader can afford: seconds of training, milliseconds for one image, MiB to train in
+budgets = {"train_seconds": 60, "latency_ms": 5, "memory_mb": 500}
+near_best = 1.0  # how many points of accuracy below the best still count as near it
+
+# %% tags=["key-code"]
+records = fresh_results(settings)
+found = verdict.compare(records)
+missing = [job.title for job in fitting.jobs(settings) if fitting.stale(job)]
+
+# %% tags=["remove-input"]
+if not records:
+    show_notice(
+        f"There are no results of the profile {profile}. `make report PROFILE={profile}` makes "
+        "them; everything below stays empty until then."
+    )
+table.check_images(found.runs, data.test_labels)
+local = found.local  # times and memory are compared on one machine only
+machine = local["machine"].iloc[0] if len(local) else "no machine"
+
+# %% [markdown]
+# ## The answer first
+
+# %% tags=["remove-input"]
+display(Markdown(text.summarise(records, budgets, near_best, missing).markdown()))
+
+# %% tags=["remove-input"]
+costs = {
+    "train_seconds": "Training (s)",
+    "fit_wall_seconds": "Whole fit (s)",
+    "latency_ms": "One image (ms)",
+    "memory_mb": "Memory (MiB)",
+}
+percent = 100 * found.table[["accuracy", "low", "high"]]
+scores = pd.DataFrame(
+    {"Accuracy (%)": percent["accuracy"], "95% interval": text.interval(percent, ".1f")}
+)
+show_table(
+    scores.join(local[[*costs]].rename(columns=costs)).rename_axis("Model"),
+    f"Every model: accuracy on {len(data.test_labels):,} test images with its 95% interval, and "
+    f"what it costs. Times and memory are those of {machine}. “Training” counts training steps "
+    "only, “whole fit” everything until the model is ready; "
+    f"memory{text.kind_of_memory(local)} is what the fit needs on top of the "
+    f"{local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images take. Bold: "
+    "the best of a column.",
+    "models",
+    best={"Accuracy (%)": "max"} | dict.fromkeys(costs.values(), "min"),
+    formats={
+        "Accuracy (%)": ".1f",
+        "Training (s)": ",.1f",
+        "Whole fit (s)": ",.1f",
+        "One image (ms)": ",.2f",
+        "Memory (MiB)": ",.0f",
+    },
+)
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.tradeoffs(local, table.pareto_fronts(local, ["train_seconds"])),
+    f"Accuracy against training time on {machine}. A line joins the Pareto front.",
+    "answer",
+)
+
+# %% [markdown]
+# ## How sure is that?
+#
+# A test set is a sample. Other photographs would give every model another score, and the question
+# is whether they would give the models another order. Two tools answer it.
+#
+# The first is an interval for each accuracy. For $k$ images right of $n$, Wilson's
+# interval[^wilson] is the set of all true accuracies $p$ that a test would not reject,
+#
+# $$ \frac{|k/n - p|}{\sqrt{p\,(1 - p)/n}} \le 1.96 . $$
+#
+# [^wilson]: E. B. Wilson, *Probable inference, the law of succession, and statistical inference*,
+#     Journal of the American Statistical Association 22, 1927.
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.accuracy_bars(found.table),
+    "Test accuracy, and the same close up with 95% intervals.",
+    "accuracy",
+)
+
+# %% [markdown]
+# Intervals that overlap prove nothing, because the models are not tested on different samples: they
+# see the same images, and most of these are easy for all or hard for all. What tells two models
+# apart is only the images on which one is right and the other wrong. If they were equally good,
+# such an image would fall to either with even odds, and McNemar's test[^mcnemar] asks how odd the
+# observed split is. It is the test to use for models that are each trained once.[^dietterich]
+# Cochran's $Q$ asks first whether any model differs at all; and because every pair is tested,
+# Holm's correction raises each $p$-value so that the chance of even one false alarm in the whole
+# matrix stays below 5%.
+#
+# [^mcnemar]: Q. McNemar, *Note on the sampling error of the difference between correlated
+#     proportions or percentages*, Psychometrika 12, 1947. The exact form is used: a binomial test,
+#     with no approximation.
+# [^dietterich]: T. G. Dietterich, *Approximate statistical tests for comparing supervised
+#     classification learning algorithms*, Neural Computation 10, 1998.
+
+# %% tags=["key-code"]
+display(Markdown(text.evidence(found)))
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
+    "Which models the test images tell apart: McNemar's exact test with Holm's correction, at the"
+    " 5% level.",
+    "mcnemar",
+)
+
+# %% [markdown]
+# An interval says how much a score depends on the images that happened to be in the test set. How
+# much it depends on the random numbers that a training began with is another uncertainty, which
+# only training again with other seeds can tell.
+
+# %% tags=["remove-input"]
+seeds = found.seeds
+if (seeds["seeds"] > 1).any():
+    show_table(
+        (100 * seeds).assign(seeds=seeds["seeds"]).rename_axis("Model"),
+        "Test accuracy (%) over the seeds of each model. Everywhere else a model is represented "
+        "by its first seed, fixed before any score was seen.",
+        "seeds",
+        best={"mean": "max"},
+        formats={"mean": ".2f", "sd": ".2f", "lowest": ".2f", "highest": ".2f"},
+    )
+else:
+    display(Markdown("Here every model ran with one seed, so that nothing can be said about it."))
+
+# %% [markdown]
+# ## What does it cost?
+#
+# A model costs time when it is trained, time when it answers, and memory. Training time is shown
+# twice: the training steps alone, and everything from the call to the finished model, with
+# validation and preparation. The steps of a classical model are its whole fit, features included,
+# but for the calibration of its probabilities; features for a probe of a frozen network count as
+# preparation. Where a recipe asks for bfloat16 and the processor has none, its network computes in
+# float32 and takes longer, so that times travel badly between machines.
+
+# %% tags=["remove-input"]
+left_out = text.left_out_sentence(found.elsewhere, local)
+alone = f"All times were measured on {machine}, one model at a time, each in a process of its own."
+display(Markdown(left_out or alone))
+show_figure(
+    plots.time_dots(local), f"Time to train, and to classify the test images, on {machine}.", "time"
+)
+show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
+
+# %% [markdown]
+# A model is worth considering if no other is at least as accurate for less. Such models form the
+# Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
+# measured, so that a model may stand on it by a hair: whether two are told apart at all is in
+# [](#fig-mcnemar).
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.tradeoffs(
+        local, table.pareto_fronts(local, ["latency_ms", "memory_mb", "parameters", "flops"])
+    ),
+    f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. Operations "
+    "are two a multiply-add in a network, all passes of an averaged prediction included, "
+    "comparisons in trees, the most there can be in boosted ones, and multiplications and "
+    "additions with every support vector; parameters are weights, nodes, and coordinates of "
+    "support vectors.",
+    "costs",
+)
+
+# %% [markdown]
+# ## Class by class
+#
+# One accuracy hides one for every class. A class's precision is the share of the images called so
+# that are so, its recall the share of its images that are found, and F1 their harmonic mean, which
+# is low if either is. Each model's worst class is the one of lowest F1. Its interval comes from
+# drawing the test images again and again; a class whose F1 is not clearly better in these draws, at
+# the 95% level, counts as tied with it.
+
+# %% tags=["remove-input"]
+worst = errors.worst_classes(found.runs)
+shown = pd.DataFrame(
+    {
+        "Class": worst["class"],
+        "F1": worst["f1"],
+        "95% interval": text.interval(worst, ".2f"),
+        "precision": worst["precision"],
+        "recall": worst["recall"],
+        "tied with": worst["tied"].map(text.some),
+    }
+)
+show_table(
+    shown.rename_axis("Model"),
+    "The worst class of each model by F1, with its bootstrap interval, precision and recall.",
+    "worst",
+    best=dict.fromkeys(["F1", "precision", "recall"], "max"),
+    formats=dict.fromkeys(["F1", "precision", "recall"], ".2f"),
+)
+show_figure(
+    plots.class_heatmap(errors.per_class(found.runs, "f1"), "F1"),
+    "F1 of every class by every model.",
+    "f1",
+)
+show_figure(
+    plots.class_heatmap(errors.per_class(found.runs, "precision"), "Precision"),
+    "Precision of every class by every model.",
+    "precision",
+)
+show_figure(
+    plots.class_heatmap(errors.per_class(found.runs, "recall"), "Recall"),
+    "Recall of every class by every model.",
+    "recall",
+)
+
+# %% tags=["remove-input"]
+pairs = errors.confused_pairs(found.runs)
+show_table(
+    pairs[["pair", "errors", "share"]]
+    .assign(share=100 * pairs["share"])
+    .rename(columns={"pair": "Classes", "errors": "Errors a model", "share": "% of all errors"}),
+    "The pairs of classes that are confused most, in either direction.",
+    "pairs",
+    formats={"Errors a model": ".1f", "% of all errors": ".1f"},
+)
+show_figure(
+    plots.case_gallery(
+        errors.pair_examples(found.runs, pairs.head(2)),
+        data.test_images,
+        data.class_names,
+        "Most confused pairs:",
+    ),
+    "Images of the most confused pairs: number and label, and how many models take them for the "
+    "other class.",
+    "confused",
+)
+
+# %% tags=["remove-input"]
+missed = errors.missed_by_all(found.runs)
+sentence = "No test image is wrong for every model."
+if len(missed):
+    sentence = (
+        f"{len(missed):,} of {len(data.test_labels):,} test images are wrong for every model, so "
+        "that no choice among these models would get them right."
+    )
+display(Markdown(sentence))
+show_figure(
+    plots.case_gallery(
+        missed.head(10), data.test_images, data.class_names, "Wrong for every model:"
+    ),
+    "Images that every model gets wrong, the most unanimous first: number and label, and what "
+    "most models say.",
+    "missed",
+)
+
+# %% [markdown]
+# ## Beyond accuracy
+#
+# A probability should mean what it says: of the images to which a model gives 80%, four in five
+# should be right. The expected calibration error is the gap between confidence and accuracy,
+# averaged over images in bins of confidence of equal width.[^ece] Temperature scaling divides the
+# logarithms of a model's probabilities by one number $T$ and normalises again, which changes no
+# prediction; $T$ is fitted on the validation images alone,[^guo] and a $T$ above 1 means that the
+# model was too sure of itself, one below 1 that it was too timid, as networks trained with label
+# smoothing are. $T$ is the one of least log loss, so that the calibration error may even rise. A
+# support-vector machine has no probabilities of its own; its scores were turned into some in this
+# very way, so that its $T$ is near 1. Log loss charges for both, errors and false confidence.
+#
+# [^ece]: M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities
+#     using Bayesian binning*, AAAI 2015.
+# [^guo]: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On calibration of modern neural
+#     networks*, 2017, [arXiv:1706.04599](https://arxiv.org/abs/1706.04599).
+
+# %% tags=["remove-input"]
+columns = ["T", "Log loss", "Log loss scaled", "ECE", "ECE scaled"]
+calibrated = calibration.calibration_table(found.runs, found.temperatures)
+show_table(
+    calibrated.set_axis(columns, axis=1).rename_axis("Model"),
+    f"Log loss and expected calibration error ({CALIBRATION_BINS} bins) on the test images, before"
+    f" and after temperature scaling. No probability counts as smaller than {SMALLEST:g} before "
+    "it, which spares trees, whose leaves give many a class none at all.",
+    "calibration",
+    best=dict.fromkeys(columns[1:], "min"),
+    formats={"T": ".2f"} | dict.fromkeys(columns[1:], ".3f"),
+)
+show_figure(
+    plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
+    "Accuracy against confidence, before and after temperature scaling, where at least "
+    f"{plots.FEWEST} images have such a confidence. Below the diagonal: too sure.",
+    "reliability",
+)
+
+# %% [markdown]
+# Models that err on different images can help each other. The matrix shows how much their errors
+# overlap; an average of the probabilities of the best models, chosen on validation images and
+# scaled, so that none outvotes the others by mere boldness, shows what that is worth.
+
+# %% tags=["remove-input"]
+show_figure(
+    plots.agreement_matrix(errors.error_overlap(found.correct)),
+    "Of the images that either of two models gets wrong, the share that both get wrong.",
+    "overlap",
+)
+ensemble = calibration.average_ensemble(found.runs, found.temperatures)
+display(Markdown(text.ensemble_sentence(ensemble)))
+
+# %% [markdown]
+# ## Doubtful labels
+#
+# Where models are sure, agree with each other and contradict the label, the label may be
+# wrong.[^northcutt] The images below are candidates. A person should look at them; the models may
+# also share a mistake.
+#
+# [^northcutt]: C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating
+#     uncertainty in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
+
+# %% tags=["remove-input"]
+share, confidence, lower = 0.75, 0.9, 0.8
+likely = errors.noise_candidates(found.runs, found.temperatures, lower, share)
+doubtful = likely[likely["confidence"] >= confidence]
+unanimous = len(doubtful) and doubtful["share"].min() == 1
+agreed = " On every one of them all models agree." if unanimous else ""
+display(
+    Markdown(
+        f"A candidate is an image to which at least {share:.0%} of the models give one and the "
+        "same class other than its label, and to that class all models together, after "
+        f"temperature scaling, a mean probability of at least {confidence:.0%}. At {lower:.0%} "
+        f"there would be {len(likely)}.{agreed}"
+    )
+)
+show_figure(
+    plots.case_gallery(
+        doubtful.head(15), data.test_images, data.class_names, "Labels that the models contradict:"
+    ),
+    "The most doubtful labels: number and label, what the models say, and how sure they are.",
+    "doubtful",
+)
+
+# %% tags=["remove-input"]
+relabelled = 100 * errors.if_relabelled(found.runs, doubtful).rename_axis("Model")
+sentence = "No label is a candidate."
+if len(doubtful):
+    sentence = (
+        f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were "
+        "wrong and the models right, the scores would move by "
+        f"{text.spread(relabelled['change'], '+.2f')} points. That counts these candidates alone, "
+        "which the models chose themselves; other wrong labels could move scores either way."
+    )
+display(Markdown(sentence))
+show_table(
+    relabelled,
+    "Accuracy (%) as it is, and if every candidate's label were what the models say.",
+    "relabelled",
+    best={"before": "max", "after": "max"},
+    formats={"before": ".2f", "after": ".2f", "change": "+.2f"},
+)

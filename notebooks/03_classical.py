@@ -1,0 +1,157 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
+seed: int = 9  # of everything random in a model's training
+
+# %% [markdown]
+# # Classical models
+#
+# Methods that need no network. But for one, which is given histograms of edges, they see an image
+# as a list of 784 numbers, with no notion that two of them are neighbours, and still set the bar
+# that a network must clear.
+#
+# Each is fitted on the same training images as the networks, so that the comparison is of methods
+# and not of data. What was tried of its settings, and what that gave on the validation images,
+# stands in the appendix. Trees do not care how pixels are scaled, as they only order them; a
+# support-vector machine measures distances, and does.
+
+# %% tags=["remove-input"]
+from fmlib.profiles import load_profile
+from fmreport.sections import show_model
+
+settings = load_profile(profile)
+data = settings.data()
+
+# %% [markdown] tags=["model-decision_tree"]
+# ## Decision tree
+#
+# A decision tree asks one pixel at a time whether it is brighter than a threshold, and goes left or
+# right. It is grown greedily: at each node, of all pixels and thresholds, it takes the question
+# that leaves the two sides purest. With $p_c$ the share of class $c$ among the images at a node,
+# impurity is Gini's or the entropy,
+#
+# $$ H = 1 - \sum_c p_c^2 \qquad \text{or} \qquad H = -\sum_c p_c \log_2 p_c , $$
+#
+# and a split of $n$ images into $n_L$ and $n_R$ gains $H - \tfrac{n_L}{n} H_L - \tfrac{n_R}{n}
+# H_R$. Left alone, a tree grows until every leaf is pure and it has learnt its training images by
+# heart; a limit on its depth and a least number of images in a leaf are what keeps it honest. Its
+# probabilities are the shares of the classes in the leaf that an image ends in.
+#
+# The tree's charm is that it can be read, and that a prediction costs a dozen comparisons. Its
+# weakness is variance: another sample of images, another tree.[^cart]
+#
+# [^cart]: L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*,
+#     Wadsworth, 1984.
+
+# %% tags=["model-decision_tree", "remove-input"]
+show_model(settings, "decision_tree", seed)
+
+# %% [markdown] tags=["model-random_forest"]
+# ## Random forest
+#
+# A random forest turns the tree's weakness into a virtue.[^forest] It grows many trees, lets each
+# choose at every node among a few random pixels only, and averages their votes. For $B$ trees of
+# variance $\sigma^2$ whose errors correlate by $\rho$, the average has variance
+#
+# $$ \rho \sigma^2 + \frac{1 - \rho}{B} \sigma^2 . $$
+#
+# More trees shrink the second term and never hurt; random pixels shrink $\rho$. There is little to
+# tune, the trees grow side by side on as many cores as there are, and the method is hard to beat
+# for so little thought.
+#
+# [^forest]: L. Breiman, *Random forests*, Machine Learning 45, 2001,
+#     [doi:10.1023/A:1010933404324](https://doi.org/10.1023/A:1010933404324).
+
+# %% tags=["model-random_forest", "remove-input"]
+show_model(settings, "random_forest", seed)
+
+# %% [markdown] tags=["model-svm", "model-svm_hog"]
+# ## Support-vector machine
+#
+# A support-vector machine separates two classes by the boundary that keeps the widest margin, in a
+# space where the inner product of two images is a kernel of their distance,
+#
+# $$ k(x, x') = \exp\left(-\gamma \lVert x - x' \rVert^2\right) . $$
+#
+# Its decision function $f(x) = \sum_i \alpha_i y_i k(x_i, x) + b$ rests on the training images near
+# the boundary alone, the support vectors. The price of a margin violation, $C$, and the width of
+# the kernel, $\gamma$, decide how closely the boundary follows them;[^svm] the settings give
+# $\gamma$ in multiples of one over the number of features times their variance. For ten classes
+# there are 45 such machines, one a pair.
+#
+# Its cost is the matrix of kernel values: it grows with the square of the number of images, which
+# makes this the one model here that would not do for ten times the data. What keeps it to seconds,
+# where the settings name a number of components, is that the features are first projected on so
+# many principal ones, which hold most of the variance in a fraction of the numbers.
+#
+# Libraries let the machines vote. Votes are no probabilities, and hardly tell a clear case from a
+# doubtful one. So here each margin is turned into a probability of the one class against the other
+# by a logistic curve, a class gets the product of its nine, at one temperature that is fitted on
+# the validation images, and the class of the largest product is the prediction.[^coupling]
+#
+# A distance is dominated by what is bright. Where the settings say *roots*, the machine is given
+# the square root of every pixel, a gamma correction of one half, which spreads the dark shades: a
+# fold in a black coat then counts more nearly as much as one in a white shirt.
+#
+# [^svm]: C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
+#     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
+# [^coupling]: A simpler form of J. Platt, *Probabilistic outputs for support vector machines*,
+#     1999, who fits a curve to every machine, and of T. Hastie and R. Tibshirani, *Classification
+#     by pairwise coupling*, Annals of Statistics 26, 1998,
+#     [doi:10.1214/aos/1028144844](https://doi.org/10.1214/aos/1028144844), who fit the
+#     probabilities of the classes to those of all pairs.
+
+# %% tags=["model-svm", "remove-input"]
+show_model(settings, "svm", seed)
+
+# %% [markdown] tags=["model-svm_hog"]
+# ## Support-vector machine on histograms of gradients
+#
+# This support-vector machine sees no pixels. Each image is described by histograms of oriented
+# gradients: how much edge there is, in which of nine directions, in each cell of 4 × 4 pixels,
+# normalised over blocks of 2 × 2 cells.[^hog] It is the knowledge a convolution has to learn,
+# written by hand: where an edge is exactly and how bright the cloth is hardly matter any more.
+#
+# [^hog]: N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005,
+#     [doi:10.1109/CVPR.2005.177](https://doi.org/10.1109/CVPR.2005.177).
+
+# %% tags=["model-svm_hog", "remove-input"]
+show_model(settings, "svm_hog", seed)
+
+# %% [markdown] tags=["model-xgboost"]
+# ## XGBoost
+#
+# Gradient boosting grows trees one after another, each on the mistakes of the sum so far.[^xgb] In
+# round $t$, with $g_i$ and $h_i$ the first and second derivatives of the loss of image $i$ at the
+# present prediction, a leaf that holds the images $I$ gets the value, and a split is worth the
+# gain,
+#
+# $$ w = -\frac{\sum_{i \in I} g_i}{\sum_{i \in I} h_i + \lambda} , \qquad
+#    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda}
+#    - \frac{G^2}{H + \lambda} \right] , $$
+#
+# where $G$ and $H$ are the sums on a side. For ten classes every round grows ten trees. Each of
+# them is weak and counts for a fraction, the learning rate; together they make a strong model, with
+# one caution: they can be grown for ever, each round at a price, and late ones learn the training
+# images by heart.
+#
+# Pixels are sorted into a few steps of brightness once, so that a split is found in a histogram of
+# these and not by going through all images. Every tree sees a random part of images and pixels, so
+# that the trees differ more.
+#
+# [^xgb]: T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
+#     [doi:10.1145/2939672.2939785](https://doi.org/10.1145/2939672.2939785).
+
+# %% tags=["model-xgboost", "remove-input"]
+show_model(settings, "xgboost", seed)

@@ -1,0 +1,138 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
+seed: int = 9  # of everything random in a model's training
+
+# %% [markdown]
+# # Transfer learning
+#
+# A network that has learnt to tell a thousand kinds of things apart on 1.3 million photographs has
+# learnt to see: edges, textures, parts. Transfer learning keeps what it knows and teaches it ten
+# classes of clothing. Three adjustments make that fair to the network, in every profile but the one
+# that repeats the original study.
+#
+# - **One channel instead of three.** A grey image is a colour image whose three channels are the
+#   same, $x_r = x_g = x_b = x$,
+#   and a convolution is linear, so the first layer's weights can be added up,
+#   $$ \sum_{c \in \{r, g, b\}} w_c * x_c = \Big(\sum_c w_c\Big) * x , $$
+#   and nothing is lost, not even a rounding error worth the name. Throwing the first layer away and
+#   starting it at
+#   random, as is often done, throws away the filters that everything above was trained on.
+# - **Inputs as it knows them.** The images are normalised to the mean and spread of those it was
+#   trained on.
+# - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
+#
+# Training has two stages, where the settings name a probe. First the backbone is left as it is: its
+# features are computed once for every image, and the head alone is trained on them, the *linear
+# probe*. It tells how good the borrowed features are. Then the network is *fine-tuned*, all of it
+# but the stages that its settings leave frozen, and layers near the input more slowly than those
+# near the head, since edges are edges everywhere.
+#
+# Where the ImageNet weights of an architecture cannot be had, the same network is trained from
+# scratch, and its name says so wherever it appears. It then says what the architecture can do in
+# the time, and nothing about transfer learning. How many epochs there are, and at which image size,
+# is set by the time that a profile allows and not by what a network could use: a score here says
+# what fits into that time.
+
+# %% [markdown]
+# ## Where a network looks
+#
+# Grad-CAM asks which places of the image the score of the predicted class depends on: it weighs the
+# channels of a layer, here the last whose map is at least 4 pixels wide, by the gradient of that
+# score.[^gradcam] On small images that is a layer in the network's middle and a coarse map, which
+# tells roughly where a network looks and not why: heat beside a garment may be its outline's.
+#
+# [^gradcam]: R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
+#     [arXiv:1610.02391](https://arxiv.org/abs/1610.02391).
+
+# %% tags=["remove-input"]
+from fmlib.profiles import load_profile
+from fmreport.sections import show_model
+
+settings = load_profile(profile)
+data = settings.data()
+
+# %% [markdown] tags=["model-vgg16"]
+# ## VGG16
+#
+# VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed
+# by a maximum over 2 × 2 pixels, and three dense layers that hold nine tenths of its 138 million
+# weights.[^vgg] It has no batch normalisation, which makes it slow to start. At 32 pixels the last
+# map is a single pixel; the average pool that follows repeats it 49 times, so the first dense layer
+# can be folded into one of 512 inputs that computes the same in a forty-ninth of the weights.
+#
+# [^vgg]: K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image
+#     recognition*, 2014, [arXiv:1409.1556](https://arxiv.org/abs/1409.1556).
+
+# %% tags=["model-vgg16", "remove-input"]
+show_model(settings, "vgg16", seed, data)
+
+# %% [markdown] tags=["model-resnet34"]
+# ## ResNet34
+#
+# A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has
+# nothing to say can be silent, and gradients find a way past it. That made networks of any depth
+# trainable; this one has 34 layers in four stages.[^resnet] At 28 or 32 pixels the maps of the last
+# stage are a single pixel, so that of each 3 × 3 kernel but the stage's first only the middle
+# weight meets anything but padding. The others, half of all weights, are left out, and every output
+# stays the same. Where a map has 2 × 2 pixels, a kernel joins every pixel with every other: on a
+# processor the convolution is computed as one dense layer from the whole map to the whole map,
+# which multiplies no padding. The outcome is the same again, sooner than by convolution routines,
+# as in VGG16's last block.
+#
+# [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*,
+#     2015, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
+
+# %% tags=["model-resnet34", "remove-input"]
+show_model(settings, "resnet34", seed, data)
+
+# %% [markdown] tags=["model-mobilenet_v3_small"]
+# ## MobileNetV3-small
+#
+# MobileNetV3 was found by a search for speed on telephones.[^mobilenet] Its convolutions are taken
+# apart into one over space, a filter a channel, and one over channels, a weighted sum a pixel,
+# which together need about a ninth of the arithmetic; small side branches weigh the channels
+# against each other.
+#
+# [^mobilenet]: A. Howard et al., *Searching for MobileNetV3*, 2019,
+#     [arXiv:1905.02244](https://arxiv.org/abs/1905.02244).
+
+# %% tags=["model-mobilenet_v3_small", "remove-input"]
+show_model(settings, "mobilenet_v3_small", seed, data)
+
+# %% [markdown] tags=["model-efficientnet_lite0"]
+# ## EfficientNet-Lite0
+#
+# EfficientNet scales depth, width and image size together, starting from a small network found by
+# search.[^efficientnet] The Lite variant drops what small processors do badly: the side branches
+# that weigh channels, and the swish activation, for which a ReLU cut off at 6 stands in. It has 4.7
+# million weights with its head of a thousand classes. On images this small its late maps are a few
+# pixels wide, for which a processor's convolution routines are not made; there its convolutions
+# over channels, and the gradients of those over space, are computed as plain matrix products
+# instead, with the same outcome in less time.
+#
+# [^efficientnet]: M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional
+#     neural networks*, 2019, [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
+
+# %% tags=["model-efficientnet_lite0", "remove-input"]
+show_model(settings, "efficientnet_lite0", seed, data)
+
+# %% [markdown] tags=["model-mobilenet_v3_as_run"]
+# ## The study's “MobileNetV3”
+#
+# This is the network that the original study ran under the name of MobileNetV3: its code builds a
+# ResNet34.
+
+# %% tags=["model-mobilenet_v3_as_run", "remove-input"]
+show_model(settings, "mobilenet_v3_as_run", seed, data)

@@ -1,0 +1,59 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Appendix
+#
+# What a reader looks up: how every model was set, how the settings were found, how each network
+# learnt, and with what all of it was measured.
+
+# %% tags=["parameters"]
+profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
+seed: int = 9  # of everything random in a model's training
+
+# %% tags=["remove-input"]
+from fmlib.fitting import fresh_results
+from fmlib.profiles import load_profile
+from fmreport import sections
+from fmreport.studies import show_studies
+
+settings = load_profile(profile)
+
+# %% [markdown]
+# ## Settings and layers
+#
+# Defaults are included. Of a network, these are the settings of the recipe that its fit used.
+
+# %% tags=["remove-input"]
+sections.show_settings(settings, seed)
+
+# %% [markdown]
+# ## Searches and ablations
+#
+# Hyperparameters are tried on the validation images, never on the test images. An ablation leaves
+# one ingredient of a recipe out at a time. Both are kept as tables with the project.
+
+# %% tags=["remove-input"]
+for model in settings.models:
+    show_studies(model, settings.project)
+
+# %% [markdown]
+# ## Training, epoch by epoch
+
+# %% tags=["remove-input"]
+sections.show_log(settings)
+
+# %% [markdown]
+# ## Environment
+
+# %% tags=["remove-input"]
+sections.show_environment(fresh_results(settings))

@@ -1,0 +1,328 @@
+"""Words for numbers: sentences that follow the numbers, and say when they decide nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+
+from fmlib.results import Weights
+from fmreport import text
+from fmreport.compare import calibration, significance, table, verdict
+
+
+def summary(records: list, **options: object) -> str:
+    return text.summarise(records, **options).markdown()
+
+
+# --- Numbers and names ---
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["a"], "a"),
+        (["a", "b"], "a and b"),
+        (["a", "b", "c"], "a, b and c"),
+        (["a, x", "b"], "a, x; and b"),
+    ],
+)
+def test_names_are_listed_and_told_apart(names, words):
+    assert text.listed(names) == words
+
+
+def test_numbers_have_a_wide_minus_and_few_digits():
+    assert text.number(-0.5, "+.1f") == "\N{MINUS SIGN}0.5" and text.number(0.5, "+.1f") == "+0.5"
+    assert text.spread([0.2, 0.1], ".1f") == "0.1 to 0.2"
+    assert text.spread([0.11, 0.12], ".1f") == "0.1"
+    assert text.interval(pd.DataFrame({"low": [], "high": []}), ".1f").empty
+    low_and_high = pd.DataFrame({"low": [90.12], "high": [91.0]})
+    assert text.interval(low_and_high, ".1f").to_list() == ["90.1\N{EN DASH}91.0"]
+
+
+def test_only_some_of_many_names_are_given():
+    assert text.some([]) == "none" and text.some(list("abc")) == "a, b, c"
+    assert text.some(list("abcde")) == "a, b, c, and 2 more"
+
+
+# --- The summary ---
+
+
+def test_clear_winner_is_named_with_its_distance():
+    found = text.summarise(synthetic.clear_winner())
+    assert found.headline.startswith("**Alpha** is the most accurate model: 95.0%")
+    assert "No other model is statistically tied" in found.headline
+    assert "Beta, is 7.0 points (95% interval 5." in found.headline
+    assert "Best under 60 s of training time: **Beta**" in found.markdown()
+    assert "No other model comes within 1 point of **Alpha**" in found.markdown()
+
+
+def test_budgets_change_the_answer_and_may_be_too_tight():
+    records = synthetic.clear_winner()
+    assert "training time: **Alpha**" in summary(records, budgets={"train_seconds": 1000})
+    assert "training time: none; the nearest is Gamma with 2 s" in summary(
+        records, budgets={"train_seconds": 1}
+    )
+    assert "Within 10 points of the best, **Alpha** is" not in summary(records, near_points=10)
+
+
+def test_the_best_under_a_budget_is_named_with_those_tied_with_it_and_the_machine():
+    slow, one, other, poor = (
+        synthetic.record(name, accuracy, train_seconds=seconds)
+        for name, accuracy, seconds in (
+            ("Slow", 0.95, 900),
+            ("One", 0.901, 20),
+            ("Other", 0.9, 30),
+            ("Poor", 0.7, 2),
+        )
+    )
+    found = summary([slow, one, other, poor])
+    assert (
+        "training time: **One** (90.1%) with 20 s, statistically tied with Other (90.0%)." in found
+    )
+    assert "Times and memory are those of Test CPU, 2 cores." in found
+    assert "memory: **Slow**" not in found and "tied with Poor" not in found
+
+
+def test_tied_models_have_no_winner_and_the_fastest_is_named():
+    found = summary(synthetic.all_tied())
+    assert (
+        "there is no winner" in found
+        and "Among the tied, **Beta** is the fastest to train: it takes 10 s" in found
+    )
+
+
+def test_no_model_is_said_to_be_quicker_than_itself():
+    free = [
+        synthetic.record("Free", 0.901, train_seconds=0),
+        synthetic.record("Dear", 0.9, train_seconds=5),
+    ]
+    assert "the fastest to train: it" not in summary(free)
+
+
+def test_winner_beaten_on_time_by_a_tied_model():
+    labels = synthetic.labels_of(2000, 5)
+    good = np.arange(2000) % 10 > 0
+    nearly = good.copy()
+    nearly[1] = False
+    records = [
+        synthetic.record("Slow", good, train_seconds=900),
+        synthetic.record("Fast", nearly, train_seconds=3),
+        synthetic.record("Poor", labels < 3, train_seconds=50),
+    ]
+    found = summary(records)
+    assert "Statistically tied with it, after correction for 3 comparisons: Fast" in found
+    assert "**Fast** is the fastest to train: it takes 3 s, Slow 900 s." in found
+    assert "another model trains as fast or faster and is as accurate or more: Poor." in found
+    assert "Every time is that of one run." in found
+
+
+def test_two_equal_models_share_the_lead_and_are_pointed_out():
+    mask = np.arange(2000) % 10 > 0
+    found = summary([synthetic.record("One", mask), synthetic.record("Two", mask)])
+    assert (
+        "**One** and **Two** share the highest accuracy" in found
+        and "are they two models?" in found
+    )
+
+
+def test_a_single_model_gets_no_verdict_and_no_model_a_notice():
+    assert "there is no verdict" in summary(synthetic.clear_winner()[:1]) and "Alpha" in summary(
+        synthetic.clear_winner()[:1]
+    )
+    assert "There are no results" in summary([])
+
+
+def test_missing_models_are_named_and_the_lead_is_qualified():
+    found = summary(synthetic.clear_winner(), missing=["VGG16"])
+    assert "Without a result: VGG16" in found and "of those that ran" in found
+
+
+def test_a_model_of_which_one_seed_failed_is_not_missing():
+    found = summary(synthetic.clear_winner(), missing=["Alpha", "VGG16", "VGG16"])
+    assert (
+        "Without a result: VGG16. Every" in found
+        and "Of Alpha not every seed has a result" in found
+    )
+    from_scratch = synthetic.record("vgg16", 0.9, weights=Weights())
+    found = summary([*synthetic.clear_winner(), from_scratch], missing=["VGG16"])
+    assert "Missing" not in found and "Of VGG16 not every seed has a result" in found
+
+
+def test_worst_classes_that_differ_and_that_are_tied_are_told():
+    labels = synthetic.labels_of(2000, 5)
+    third = np.arange(2000) % 3 == 0
+    found = summary(
+        [synthetic.record(name, (labels != worst) | third) for name, worst in (("A", 1), ("B", 3))]
+    )
+    assert (
+        "worst classes differ" in found
+        and "for trousers by A" in found
+        and "for dress by B" in found
+    )
+    even = np.arange(2000) % 11 > 0
+    assert "Other classes are tied with the worst of 1 of 1 models" in summary(
+        [synthetic.record("A", even)]
+    )
+
+
+def test_two_models_are_judged_by_mcnemar_alone():
+    sentence = text.evidence(verdict.compare(synthetic.clear_winner()[:2]))
+    assert "Cochran" not in sentence and sentence.startswith("Of the two most accurate, Alpha")
+
+
+def test_the_best_two_are_compared_before_and_after_correction():
+    found = verdict.compare(synthetic.clear_winner())
+    before = significance.mcnemar_p(found.correct["Alpha"], found.correct["Beta"])
+    after = found.p_values.loc["Alpha", "Beta"]
+    sentence = text.evidence(found)
+    assert before < after and sentence.endswith(f"gives p = {before:.2g}, after it {after:.2g}.")
+    assert sentence.startswith("Cochran's Q over the 3 models")
+
+
+def test_a_model_on_the_front_that_chance_may_have_put_there_is_named():
+    tied = summary(
+        [
+            synthetic.record("Dear", 0.901, train_seconds=30),
+            synthetic.record("Cheap", 0.9, train_seconds=3),
+        ]
+    )
+    assert (
+        "More accurate, but statistically tied with a model that trains faster: Dear (with Cheap)."
+        in tied
+    )
+    assert "More accurate, but" not in summary(synthetic.clear_winner())
+
+
+def test_the_best_models_probabilities_are_to_be_scaled_where_that_helps():
+    found = summary([synthetic.record("Timid", 0.95, confidence=0.6)])
+    assert "If you need the probabilities of **Timid**, scale them: a temperature of 0." in found
+    assert "calibration error from 0.350 to 0.0" in found
+    assert "scale them" not in summary([synthetic.record("Honest", 0.95, confidence=0.95)])
+
+
+def test_memory_is_told_with_what_was_there_before():
+    assert "Memory is what training needs on top of the 400 MiB that Python" in summary(
+        synthetic.clear_winner()
+    )
+    on_gpu = summary(synthetic.clear_winner(peak_vram_mb=900, machine=synthetic.ELSEWHERE))
+    assert "Memory, of processor and GPU together, is what training needs" in on_gpu
+    assert (
+        "Best under 500 MiB of memory for training: none; the nearest is Beta with 1,200 MiB"
+        in on_gpu
+    )
+
+
+def test_several_leaders_are_spoken_of_as_several():
+    even = np.arange(2000) % 10 > 0
+    found = summary(
+        [
+            synthetic.record("A", even),
+            synthetic.record("B", even),
+            synthetic.record("C", 0.899),
+            synthetic.record("D", 0.5),
+        ]
+    )
+    assert "**A** and **B** share the highest accuracy" in found
+    assert "Statistically tied with them, after correction for 6 comparisons: C (89.9%)." in found
+
+
+def test_how_well_accuracies_are_known_is_told_from_the_best_known_to_the_least():
+    found = summary([synthetic.record("Good", 0.95), synthetic.record("Bad", 0.5)])
+    assert "With 2,000 test images an accuracy is known to about ±1.0 to ±2.2 points." in found
+
+
+def test_transfer_learning_counts_only_with_weights():
+    loaded = synthetic.record("Net", 0.95, weights=Weights(source="package"))
+    scratch = synthetic.record("vgg16", 0.95, weights=Weights(source="none"))
+    other = synthetic.record("Tree", 0.8)
+    assert "the only pre-trained network, Net (95.0%), is 15.0 points (95% interval 13" in summary(
+        [loaded, other]
+    )
+    tied = summary([loaded, synthetic.record("Tree", 0.949), synthetic.record("Stump", 0.7)])
+    assert "(95% interval \N{MINUS SIGN}" in tied
+    assert "That is no significant difference, after correction for 3 comparisons." in tied
+    second = synthetic.record("Lite", 0.9, weights=Weights(source="package"))
+    assert "the best pre-trained network, Net" in summary([loaded, second, other])
+    assert "points" in (
+        less := summary([synthetic.record("Net", 0.7, weights=Weights(source="package")), other])
+    )
+    assert "behind the best model that is not pre-trained, Tree (80.0%)" in less
+    assert "Transfer learning" not in summary([scratch, other])
+    assert "no evidence on transfer learning: VGG16, from scratch" in summary([scratch, other])
+
+
+def test_what_was_measured_elsewhere_is_left_out():
+    records = [
+        *synthetic.clear_winner(),
+        synthetic.record("Delta", 0.97, machine=synthetic.ELSEWHERE, train_seconds=1),
+    ]
+    found = summary(records)
+    assert "only among the 3 models measured on Test CPU, 2 cores. Measured elsewhere" in found
+    assert "and so left out: Delta (Test GPU" in found
+    assert found.startswith("**Delta**") and "trains fastest" not in found
+    near = [
+        *synthetic.clear_winner(),
+        synthetic.record("Delta", 0.951, machine=synthetic.ELSEWHERE),
+    ]
+    assert "trains fastest" not in summary(near), (
+        "of the two near the best, one was measured here: nothing to compare"
+    )
+
+
+def test_the_cheapest_near_the_best_are_named_for_each_cost():
+    cheap = synthetic.record("Cheap", 0.945, train_seconds=5)
+    small = synthetic.record("Small", 0.945, peak_rss_mb=420, rng=1)
+    found = summary([*synthetic.clear_winner(), cheap, small])
+    assert (
+        "Within 1 point of the best, **Cheap** trains fastest" in found
+        and "**Small** needs least memory" in found
+    )
+
+
+def test_means_over_seeds_are_told():
+    records = [
+        synthetic.record("A", accuracy, seed=seed, rng=seed)
+        for seed, accuracy in ((1, 0.90), (2, 0.92))
+    ]
+    assert "**A** 91.0%, with a standard deviation of 1.41 points over 2 seeds" in summary(records)
+    assert "was trained once" not in summary(records)
+    assert "Everything else here is about each model's first seed." in summary(records)
+    other = [
+        synthetic.record("B", accuracy, seed=seed, rng=seed)
+        for seed, accuracy in ((1, 0.95), (2, 0.6))
+    ]
+    found = summary([*records, *other])
+    assert found.startswith("**B** is the most accurate") and "**A** 91.0%" in found
+    assert "about each model's first seed, by which B is ahead." in found
+
+
+def test_what_an_average_gives_is_told_with_its_interval():
+    runs = table.representatives([synthetic.record(name, 0.9) for name in "ABCD"])
+    ensemble = calibration.average_ensemble(runs, calibration.temperatures(runs))
+    gain, low, high = (
+        f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in ensemble.gain
+    )
+    sentence = text.ensemble_sentence(ensemble)
+    assert (
+        "the 3 best models on validation images" in sentence
+        and f"{gain} points ({low} to {high})" in sentence
+    )
+    assert "nothing to average" in text.ensemble_sentence(None)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [
+        [],
+        synthetic.clear_winner()[:1],
+        synthetic.clear_winner(),
+        synthetic.all_tied(),
+        synthetic.ten_models(500),
+    ],
+    ids=["none", "one", "three", "tied", "ten"],
+)
+def test_there_are_words_for_any_number_of_models(records):
+    found = summary(records) + text.evidence(verdict.compare(records))
+    assert "nan" not in found and "None" not in found
