@@ -1,4 +1,4 @@
-"""Records: saved whole or not at all, loaded only where they can be trusted, without running code."""
+"""Records: saved whole or not at all, loaded only where they can be trusted, running no code."""
 
 from __future__ import annotations
 
@@ -412,7 +412,7 @@ def test_a_skops_file_that_names_other_code_is_refused(few, tmp_path):
         "sklearn.tree._classes", "subprocess", 1
     )
     rezip(path, content | {"schema.json": renamed.encode()})
-    with pytest.raises(ResultError, match="its model: .*subprocess.Popen"):
+    with pytest.raises(ResultError, match=r"its model: .*subprocess\.Popen"):
         load_model(tmp_path / "one")
 
 
