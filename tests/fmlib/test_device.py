@@ -74,11 +74,8 @@ def test_the_device_is_cuda_where_it_is_usable(monkeypatch, usable, kind):
 # --- Threads ----------------------------------------------------------------------------------
 
 
-def cores_of(setup: str = "", **environment: str) -> int:
-    """Cores that a new process finds available."""
-    program = (
-        f"import os; {setup}\nfrom fmlib.device import available_cores; print(available_cores())"
-    )
+def said_by(program: str) -> str:
+    """What a new process prints that has no number of threads from its user."""
     own = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", program],

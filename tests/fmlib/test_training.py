@@ -102,9 +102,8 @@ def test_every_epoch_has_an_order_of_its_own(train, validation):
 
 def test_training_images_are_augmented_and_validation_images_are_not(train, validation):
     network = Linear()
-    trainer(network, augmentation={"erase_size": 56}).train(
-        *train, validation
-    )  # a square that hides a whole image
+    hides_all = {"erase_size": 56}  # pixels, of a square at any place
+    trainer(network, augmentation=hides_all).train(*train, validation)
     assert all(batch.max() == 0 for batch in network.batches(training=True))
     assert torch.equal(network.batches(training=False)[0], validation[0] / 255)
 
