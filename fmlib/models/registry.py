@@ -89,6 +89,8 @@ def explain(error: ValidationError, schema: type[Any], given: Any) -> ParameterE
         if _reaches(given, [*keys, part]):
             keys.append(part)
     problem = fault["msg"][0].lower() + fault["msg"][1:]
+    if fault["type"].startswith("missing"):
+        return ParameterError(".".join([*keys, path[-1]]), None, problem)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         problem = f"unknown key; {nearest(keys[-1], _fields(schema, keys[:-1]))}"
     elif isinstance(fault["input"], str) and _is_number(fault["input"]):
