@@ -5,23 +5,26 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from fmlib import measure as module
-from fmlib.measure import MB, describe_machine, expected_calibration_error, git_state, latency_ms, measure, memory_use
+from fmlib.data import Dataset
+from fmlib.device import keep_freed_memory
+from fmlib.measure import MB, describe_machine, git_state, latency_ms, measure, memory_use
+from fmlib.models.base import Model
 from fmlib.models.registry import build
-from fmlib.models.transfer import keep_freed_memory
-from fmlib.results import Environment
+from fmlib.project import Project
+from fmlib.results import Environment, Result
+from fmlib.training import QUIET, Progress
 
-# --- Memory ---------------------------------------------------------------------------------------------------------------
+# --- Memory -----------------------------------------------------------------------------------
 
 
 def allocate(megabytes: int) -> None:
@@ -34,7 +37,9 @@ def test_memory_use_sees_what_was_allocated_and_freed_again_within_the_block():
     assert 190 < use.peak_rss_mb - use.rss_baseline_mb < 300
 
 
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone")
+@pytest.mark.skipif(
+    not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux alone"
+)
 def test_a_block_does_not_inherit_the_peak_of_an_earlier_one():
     with memory_use() as large:
         allocate(200)
@@ -44,13 +49,15 @@ def test_a_block_does_not_inherit_the_peak_of_an_earlier_one():
     assert small.peak_rss_mb >= small.rss_baseline_mb
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="memory is managed by another C library")
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != "glibc", reason="memory is managed by another C library"
+)
 def test_memory_that_earlier_work_left_free_counts_when_it_is_used_again():
     keep_freed_memory()
     allocate(200)
     with memory_use() as use:
         allocate(200)
-    assert use.over_baseline_mb > 190
+    assert use.peak_rss_mb - use.rss_baseline_mb > 190
 
 
 def test_without_a_counter_to_reset_the_peak_is_that_of_the_process(monkeypatch):
@@ -69,23 +76,29 @@ def test_there_is_no_gpu_memory_without_a_gpu(monkeypatch):
 
 def test_cudas_own_memory_is_no_part_of_a_fit(monkeypatch):
     calls = []
-    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats", "memory_allocated", "max_memory_allocated"):
-        monkeypatch.setattr(torch.cuda, name, lambda name=name: calls.append(name) or (2 + 3 * ("max" in name)) * MB)
+
+    def noting(name: str, megabytes: int) -> Callable[[], int]:
+        return lambda: calls.append(name) or megabytes * MB
+
+    for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+        monkeypatch.setattr(torch.cuda, name, noting(name, 0))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", noting("memory_allocated", 2))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 5 * MB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(module, "rss_mb", lambda: calls.append("baseline") or 1.0)
     with memory_use() as use:
-        assert calls == ["synchronize", "empty_cache", "reset_peak_memory_stats", "baseline", "memory_allocated"]
+        wanted = ["synchronize", "empty_cache", "reset_peak_memory_stats", "memory_allocated"]
+        assert calls == wanted
     assert use.peak_vram_mb == 3  # of 5 in all, 2 were held before
 
 
-# --- Time -----------------------------------------------------------------------------------------------------------------
+# --- Time -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
     """A clock that stands still unless a test moves it, for latencies and for stopwatches."""
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(module.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     return clock
 
 
@@ -102,19 +115,19 @@ def test_latency_is_of_one_image_at_a_time_without_the_warm_up(clock, small):
 
 
 def test_latencies_of_a_real_model_are_positive_and_ordered(few):
-    tree = build("decision_tree").fit(*few.train, few.validation)
+    tree = build("decision_tree").fit(few)
     p50, p95 = latency_ms(tree.predict_proba, few.test_images, repeats=10)
     assert 0 < p50 <= p95
 
 
-class Spy:
-    """A classifier that takes 3 s to train within a fit of 5 s, and 2 s a call to predict; it notes what it is given."""
+class Spy(Model):
+    """Takes 3 s to train within a fit of 5 s, and 2 s a call to predict; notes what it is given."""
 
     def __init__(self, clock: SimpleNamespace) -> None:
-        self.clock, self.calls, self.train_seconds_ = clock, [], 0.0
+        self.clock, self.calls, self.history_ = clock, [], []
 
-    def fit(self, images: np.ndarray, labels: np.ndarray, validation: tuple[np.ndarray, np.ndarray]) -> Spy:
-        self.fitted_on, self.train_seconds_ = (images, labels, *validation), 3.0
+    def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Spy:
+        self.fitted_on, self.seed, self.progress, self.train_seconds_ = data, seed, progress, 3.0
         self.clock.now += 5
         return self
 
@@ -125,65 +138,37 @@ class Spy:
 
 
 def test_a_model_is_fitted_once_and_sees_the_test_images_once_and_last(clock, few):
-    spy = Spy(clock)
-    measured = measure(spy, few)
-    wanted = (*few.train, *few.validation)
-    assert all(got is want for got, want in zip(spy.fitted_on, wanted, strict=True))
+    spy, progress = Spy(clock), Progress()
+    measured = measure(spy, few, 4, progress)
+    assert (spy.fitted_on, spy.seed, spy.progress) == (few, 4, progress)
     of_test = [images is few.test_images for images in spy.calls]
     assert of_test == [False] * (len(spy.calls) - 1) + [True]
-    assert measured.proba.shape == measured.validation_proba.shape == (20, 10)
+    assert measured["proba"].shape == measured["validation_proba"].shape == (20, 10)
 
 
 def test_training_fitting_and_prediction_are_timed_apart_after_a_warm_up(clock, few):
     measured = measure(Spy(clock), few)
-    assert (measured.train_seconds, measured.fit_wall_seconds, measured.predict_seconds) == (3, 5, 2)
-    assert (measured.latency_ms_p50, measured.latency_ms_p95) == (2000, 2000)
+    seconds = [measured[f"{name}_seconds"] for name in ("train", "fit_wall", "predict")]
+    assert seconds == [3, 5, 2]
+    assert (measured["latency_ms_p50"], measured["latency_ms_p95"]) == (2000, 2000)
+    assert measured["parameter_count"] is measured["flops_per_image"] is None
 
 
-# --- Calibration ----------------------------------------------------------------------------------------------------------
+def test_what_is_measured_of_a_real_model_fits_the_schema_of_results(few):
+    measured = measure(build("decision_tree", {"max_depth": 3}), few)
+    assert set(measured) - {"proba", "validation_proba"} <= set(Result.model_fields)
+    assert measured["fit_wall_seconds"] >= measured["train_seconds"] > 0
+    assert measured["peak_rss_mb"] >= measured["rss_baseline_mb"] > 0
+    assert measured["proba"].dtype == np.float32
 
 
-def confident(values: list[float]) -> np.ndarray:
-    """Probabilities of two classes, the first of them as given."""
-    return np.array([[value, 1 - value] for value in values])
-
-
-@pytest.mark.parametrize(
-    ("first_class", "labels", "wanted"),
-    [
-        ([1.0, 1.0], [0, 0], 0.0),
-        ([1.0, 1.0], [1, 1], 1.0),
-        ([1.0, 1.0], [0, 1], 0.5),
-        ([0.8, 0.8, 0.8, 0.8, 0.8], [0, 0, 0, 0, 1], 0.0),
-        # two bins: two images at 0.9, one right: gap 0.4; two at 0.6, both right: gap 0.4
-        ([0.9, 0.9, 0.6, 0.6], [0, 1, 0, 0], 0.4),
-        # two bins of unequal weight: one at 0.95, wrong: gap 0.95; three at 0.7, two right: gap 1/30
-        ([0.95, 0.7, 0.7, 0.7], [1, 0, 0, 1], (0.95 + 3 * (0.7 - 2 / 3)) / 4),
-    ],
-)
-def test_the_calibration_error_of_worked_examples(first_class, labels, wanted):
-    assert expected_calibration_error(confident(first_class), np.array(labels)) == pytest.approx(wanted)
-
-
-@given(arrays(np.float64, (12, 4), elements=st.floats(0.01, 1)), arrays(np.int64, 12, elements=st.integers(0, 3)))
-def test_the_calibration_error_is_a_fraction_and_at_least_the_overall_gap(raw, labels):
-    proba = raw / raw.sum(1, keepdims=True)
-    error = expected_calibration_error(proba, labels)
-    assert abs(proba.max(1).mean() - (proba.argmax(1) == labels).mean()) - 1e-9 <= error <= 1
-
-
-@given(arrays(np.int64, 20, elements=st.integers(0, 9)))
-def test_sure_and_right_means_no_calibration_error(labels):
-    assert expected_calibration_error(np.eye(10)[labels], labels) == 0
-
-
-# --- The machine ----------------------------------------------------------------------------------------------------------
+# --- The machine ------------------------------------------------------------------------------
 
 
 def test_the_machine_is_described_as_results_want_it():
-    machine = Environment(**describe_machine(torch.device("cpu")))
-    assert machine.cores >= 1 and machine.memory_gb > 0 and machine.device == "cpu"
-    assert set(module.PACKAGES) | {"python"} == set(machine.versions)
+    machine = Environment(**describe_machine({"torch": "2.0"}))
+    assert machine.cores == torch.get_num_threads() and machine.memory_gb > 0
+    assert machine.versions == {"python": platform.python_version(), "torch": "2.0"}
     assert f"{machine.cores} core" in machine.machine_id and machine.processor in machine.machine_id
 
 
@@ -204,34 +189,35 @@ def test_processors_of_one_name_and_different_units_are_different_machines(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": matrix_units})
     monkeypatch.setattr(module, "has_bfloat16", lambda _device: bfloat16)
     monkeypatch.setattr(module, "processor_name", lambda: "Some CPU")
-    machine = Environment(**describe_machine(torch.device("cpu")))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    machine = Environment(**describe_machine({}))
     assert machine.machine_id.startswith(f"Some CPU with {units}, " if units else "Some CPU, ")
 
 
 @pytest.mark.skipif(not shutil.which("git"), reason="needs git")
-def test_git_state_is_the_commit_and_whether_tracked_files_differ(tmp_path, monkeypatch):
+def test_git_state_is_the_commit_and_whether_tracked_files_differ(tmp_path):
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=T", "-c", "user.email=t@example.org")
-        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        command = ["git", *identity, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout
 
-    monkeypatch.setattr(module, "PROJECT_ROOT", tmp_path)
     (tmp_path / "file").write_text("one")
     for command in (("init", "-q"), ("add", "file"), ("commit", "-qm", "first")):
         git(*command)
-    assert git_state() == (git("rev-parse", "HEAD").strip(), False)
+    assert git_state(Project(tmp_path)) == (git("rev-parse", "HEAD").strip(), False)
     (tmp_path / "untracked").write_text("new")
-    assert git_state()[1] is False
+    assert git_state(Project(tmp_path))[1] is False
     (tmp_path / "file").write_text("two")
-    assert git_state()[1] is True
+    assert git_state(Project(tmp_path))[1] is True
 
 
 @pytest.mark.parametrize("why", ["no checkout", "no git"])
 def test_git_state_is_unknown_outside_a_checkout_and_without_git(tmp_path, monkeypatch, why):
-    monkeypatch.setattr(module, "PROJECT_ROOT", tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     if why == "no git":
         monkeypatch.setenv("PATH", str(tmp_path))
-    assert git_state() == (None, None)
+    assert git_state(Project(tmp_path)) == (None, None)
 
 
 def test_the_processor_has_a_name_where_the_system_does_not_tell_it(tmp_path, monkeypatch):
