@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
@@ -321,6 +322,30 @@ def test_the_same_seed_gives_the_same_and_another_seed_another_model(model, fitt
     proba = [tiny(model).fit(few, seed).predict_proba(few.test_images) for seed in (SEED, 5)]
     assert np.array_equal(proba[0], fitted[model].predict_proba(few.test_images))
     assert model == "decision_tree" or not np.array_equal(*proba)
+
+
+RANDOM = QUICK | {
+    "epochs": 2,
+    "mixup": 0.2,
+    "cutmix": 0.5,
+    "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1},
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [("mlp", {"hidden_sizes": [16], "dropout": 0.3}), ("cnn", {"widths": [4]}), ("study_cnn", {})],
+)
+def test_a_fit_depends_on_its_seed_and_on_no_other_state(few, model, parameters):
+    def predictions(seed: int, noise: int) -> np.ndarray:
+        for disturb in (torch.manual_seed, np.random.seed, random.seed):
+            disturb(noise)
+        made = build(model, parameters | {"recipe": RANDOM}).fit(few, seed)
+        return made.predict_proba(few.test_images)
+
+    first = predictions(1, noise=1)
+    assert np.array_equal(first, predictions(1, noise=2))
+    assert not np.array_equal(first, predictions(2, noise=1))
 
 
 def test_charts_can_tell_all_models_apart():

@@ -74,7 +74,10 @@ MISTAKES = {
         "dateset: unknown key; did you mean 'dataset'?, got 'sample'",
     ),
     "unknown key like no other": (GOOD + "zzz: 1\n", "zzz: unknown key; known are "),
-    "key left out": ("dataset: sample\nmodels: {mlp: {}}\n", "description: field required, got None"),
+    "key left out": (
+        "dataset: sample\nmodels: {mlp: {}}\n",
+        "description: field required, got None",
+    ),
     "wrong data set": (
         GOOD.replace("sample", "fashion"),
         "dataset: input should be 'fashion_mnist' or 'sample', got 'fashion'",
