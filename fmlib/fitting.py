@@ -29,7 +29,7 @@ from fmlib import fast, measure, results, scores
 from fmlib.data import SAMPLE_FILE
 from fmlib.device import default_device, waiting_policy
 from fmlib.fetch import SHA256
-from fmlib.models.base import Model
+from fmlib.models.base import Model, Network
 from fmlib.models.registry import build, model_class
 from fmlib.profiles import Profile, load_dataset
 from fmlib.project import Project
@@ -141,10 +141,12 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
 
     The code is the model's module, how it is measured, and whatever these import of fmlib, or of
     the folder in which a user's own module lies. Comments, docstrings, formatting and line ends do
-    not count, nor do other models of the same module, titles and names.
+    not count, nor do other models of the same module that this one does not use, titles and names.
     """
     home = Path(inspect.getfile(model)).resolve()
-    roots = [home, Path(measure.__file__), Path(scores.__file__), Path(fast.__file__)]
+    roots = [home, Path(measure.__file__), Path(scores.__file__)]
+    if issubclass(model, Network):
+        roots.append(Path(fast.__file__))
     lineage = frozenset(cls.__name__ for cls in model.__mro__)
     code, libraries = {}, set()
     for path in _closure(roots, home.parent):
@@ -219,8 +221,21 @@ def _normalised(path: Path, lineage: frozenset[str], *_state: int) -> str:
     """A hash of what the code does; with a ``lineage``, without models that are not of it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     if lineage:
-        tree.body = [node for node in tree.body if not _is_other_model(node, lineage)]
+        tree.body = _without_other_models(tree.body, lineage)
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest()
+
+
+def _without_other_models(body: list[ast.stmt], lineage: frozenset[str]) -> list[ast.stmt]:
+    """A module's statements but for models that are neither of the lineage nor named elsewhere."""
+    others = [node for node in body if _is_other_model(node, lineage)]
+    while True:
+        rest = [node for node in body if node not in others]
+        inside = [node for statement in rest for node in ast.walk(statement)]
+        named = {node.id for node in inside if isinstance(node, ast.Name)}
+        left = [node for node in others if getattr(node, "name", "") not in named]
+        if left == others:
+            return rest
+        others = left
 
 
 def _is_other_model(node: ast.stmt, lineage: frozenset[str]) -> bool:
@@ -287,10 +302,14 @@ def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
     also where ``FMLIB_FIT`` is "never" and the record is not fresh.
     """
     why = stale(job)
-    if why and os.environ.get("FMLIB_FIT") == "never":
+    if not why:
+        try:
+            return results.load(job.folder), results.load_model(job.folder)
+        except results.ResultError as error:  # of the model: a record is checked without it
+            why = f"its record is no good: {error}"
+    if os.environ.get("FMLIB_FIT") == "never":
         raise FitError(reason(job) or why)
-    if why:
-        fit(job, shown_progress(job.title), here)
+    fit(job, shown_progress(job.title), here)
     return results.load(job.folder), results.load_model(job.folder)
 
 
@@ -483,7 +502,10 @@ def shown_progress(title: str) -> Progress:
 
 def main() -> int:
     """Read a job from standard input and fit it; returns the exit status."""
-    told, sys.stdout = sys.stdout, sys.stderr  # what a model prints goes to the log
+    # What a model prints goes to the log, also what a library or another program prints for it.
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    sys.stdout = sys.stderr  # in order with errors
     job = Job.from_json(sys.stdin.readline())
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:

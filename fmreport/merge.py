@@ -44,9 +44,8 @@ TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want
 UNSAFE_HTML = re.compile(r"<(script|style|link|iframe|img)\b")
 # A footnote's name and text, up to a blank line or the next.
 NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
-CONTROLS = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]"
-)  # they have no place in a document
+# They have no place in a document.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -305,7 +304,8 @@ def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
     text = strip_ansi(data.get("text/plain", "")).strip("\n")
     kind = meta.get("kind")
     if kind == "table":
-        return _table(meta)
+        cells = json.dumps({key: meta[key] for key in ("columns", "numeric", "rows", "best")})
+        return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
     if kind == "notice":
         return _notice(text)
     if "text/markdown" in data:
@@ -315,16 +315,6 @@ def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
     if "text/html" in data and not UNSAFE_HTML.search(data["text/html"]):
         return _Piece("html", {"html": data["text/html"], "text": text})
     return _Piece("log" if stream or logging else "text", {"text": text}) if text.strip() else None
-
-
-def _table(meta: dict[str, Any]) -> _Piece:
-    cells = {
-        "columns": [_clean(text) for text in meta["columns"]],
-        "numeric": meta["numeric"],
-        "rows": [[_clean(text) for text in row] for row in meta["rows"]],
-        "best": meta["best"],
-    }
-    return _Piece("table", {"name": meta["name"], "cells": json.dumps(cells)}, _caption(meta))
 
 
 def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:

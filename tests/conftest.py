@@ -1,63 +1,72 @@
-"""What all tests share: a few real images, one run of the smoke profile, and no progress bars."""
+"""What all tests share: a few real images, and one run of the smoke profile."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+
+# As a fit's process has it, so that tests beside a busy neighbour take no ages: before torch loads.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import numpy as np
 import pytest
 from commands import REPORT, run
 from hypothesis import HealthCheck, settings
 
-from fmlib.data import PROJECT_ROOT, ImageData, load_data
+from fmlib.data import Dataset, load_sample
+from fmlib.project import HERE
 
 settings.register_profile(
-    "fmlib", deadline=None, max_examples=25, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    "fmlib",
+    deadline=None,
+    max_examples=25,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("fmlib")
 
 
-def class_balanced(data: ImageData, *counts: int) -> ImageData:
-    """The first so many training, validation and test images of each class, in the order of the images."""
+def class_balanced(data: Dataset, *counts: int) -> Dataset:
+    """The first so many training, validation and test images of each class, in their order."""
     parts = {}
     for part, count in zip(("train", "validation", "test"), counts, strict=True):
         images, labels = getattr(data, part)
-        chosen = np.sort(np.concatenate([np.flatnonzero(labels == c)[:count] for c in np.unique(labels)]))
+        of_classes = [np.flatnonzero(labels == c)[:count] for c in np.unique(labels)]
+        chosen = np.sort(np.concatenate(of_classes))
         parts |= {f"{part}_images": images[chosen], f"{part}_labels": labels[chosen]}
     return replace(data, **parts)
 
 
 @pytest.fixture(scope="session")
-def sample() -> ImageData:
+def sample() -> Dataset:
     """The whole embedded sample: 1,800 training, 200 validation and 500 test images."""
-    return load_data("sample")
+    return load_sample()
 
 
 @pytest.fixture(scope="session")
-def small(sample: ImageData) -> ImageData:
+def small(sample: Dataset) -> Dataset:
     """300 training, 100 validation and 100 test images of the sample, class-balanced."""
     return class_balanced(sample, 30, 10, 10)
 
 
 @pytest.fixture(scope="session")
-def few(sample: ImageData) -> ImageData:
+def few(sample: Dataset) -> Dataset:
     """100 training, 20 validation and 20 test images, for models that are large."""
     return class_balanced(sample, 10, 2, 2)
 
 
 @pytest.fixture(scope="session")
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The smoke profile, run once in a copy of the project in a path with a space: its build folder, and what was said."""
+    """The smoke profile, run once in a copy of the project, in a path with a space.
+
+    Its build folder, and what was said.
+    """
     clone = tmp_path_factory.mktemp("a clone")
     for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
-        if (PROJECT_ROOT / name).is_dir():
-            shutil.copytree(PROJECT_ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+        if (HERE.root / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(HERE.root / name, clone / name, ignore=ignored)
     said = run(clone, *REPORT)
     return clone / "build" / "smoke", said
-
-
-@pytest.fixture(autouse=True)
-def _lines_not_bars(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FMLIB_PROGRESS", "lines")

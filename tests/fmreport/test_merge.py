@@ -250,7 +250,7 @@ def test_markup_of_html_and_control_characters_stay_out():
     assert "<script" not in html and "onclick" not in html and "\x00" not in html
     assert 'id="report"' not in html, "an id of the page's own"
     odd = notebook(
-        [code("a\x1b = '\"\\'", printed("b\x07")), code("", table("t", '\x01"\\ #x')), text("$\\")]
+        [code("a\x1b = '\"\\'", printed("b\x07")), code("", table("t", '"\\ #x')), text("$\\")]
     )
     assert "\x1b" not in main(odd) and "\x07" not in main(odd)
     assert pdf(merge([Chapter("", odd)], METADATA)).startswith(b"%PDF")
