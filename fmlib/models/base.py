@@ -340,11 +340,8 @@ class Estimator(Model):
             if kind.startswith("sklearn.") or kind.rpartition(".")[0] in modules
         ]
         estimator = io.load(path, trusted=known)
-        for tree in _trees(estimator):
-            children = np.stack([tree.children_left, tree.children_right])
-            inside = children.max() < tree.node_count and tree.feature.max() < tree.n_features
-            if not inside or (children < -1).any():
-                raise ValueError("a tree's nodes lead outside of it")
+        if not all(map(_leads_to_leaves, _trees(estimator))):
+            raise ValueError("a tree's nodes lead outside of it")
         return estimator
 
 
@@ -355,6 +352,15 @@ def _trees(estimator: Any) -> Iterator[Any]:
     parts = np.ravel(getattr(estimator, "estimators_", [])).tolist()
     for part in parts + [step for _, step in getattr(estimator, "steps", [])]:
         yield from _trees(part)
+
+
+def _leads_to_leaves(tree: Any) -> bool:
+    """Whether every node that is no leaf asks for a feature and leads on to two later nodes."""
+    nodes = np.flatnonzero(tree.children_left != -1)
+    children = np.stack([tree.children_left[nodes], tree.children_right[nodes]])
+    features = tree.feature[nodes]
+    later = (children > nodes).all() and (children < tree.node_count).all()
+    return bool(later and (features >= 0).all() and (features < tree.n_features).all())
 
 
 def hog(

@@ -1,8 +1,8 @@
-"""The template: what it trains on, what it keeps, and that it can be repeated."""
+"""The trainer: what it trains on, and what it keeps."""
 
 from __future__ import annotations
 
-import random
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from fmlib import training
-from fmlib.models.registry import build
 from fmlib.results import Epoch
-from fmlib.training import Recipe, Template, learning_rate_factor, parameter_groups, seed_everything
+from fmlib.training import Progress, Recipe, Trainer, learning_rate_factor, parameter_groups
+from fmlib.transforms import channels_first
 
 CPU = torch.device("cpu")
 
@@ -41,97 +41,50 @@ class Linear(nn.Module):
         return [batch for was_training, batch in self.seen if was_training == training]
 
 
-def template(network: nn.Module | None = None, seed: int = 9, **recipe: object) -> Template:
+def trainer(network: nn.Module | None = None, seed: int = 9, **recipe: object) -> Trainer:
     if network is None:
         torch.manual_seed(seed)
         network = Linear()
-    return Template(network, Recipe(**({"epochs": 2, "batch_size": 50} | recipe)), 0.0, 255.0, CPU, seed)
+    settings = Recipe(**({"epochs": 2, "batch_size": 50} | recipe))
+    return Trainer(network, settings, 0.0, 255.0, 10, CPU, seed)
 
 
 Tensors = tuple[Tensor, Tensor]
 
 
+def raw(images: np.ndarray) -> Tensor:
+    """A batch of raw images, (n, channels, H, W)."""
+    return channels_first(torch.from_numpy(images))
+
+
 @pytest.fixture(scope="module")
 def train(small) -> Tensors:
-    return torch.from_numpy(small.train_images), torch.from_numpy(small.train_labels)
+    return raw(small.train_images), torch.from_numpy(small.train_labels)
 
 
 @pytest.fixture(scope="module")
 def validation(small) -> Tensors:
-    return torch.from_numpy(small.validation_images), torch.from_numpy(small.validation_labels)
+    return raw(small.validation_images), torch.from_numpy(small.validation_labels)
 
 
 def weights(network: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(network.parameters()).detach().clone()
 
 
-# --- Repeatable -----------------------------------------------------------------------------------------------------------
-
-RECIPE = {
-    "epochs": 2, "batch_size": 64, "mixup": 0.2, "cutmix": 0.5,
-    "augmentation": {"flip": True, "crop_padding": 2, "erase_size": 4, "jitter": 0.1},
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("model", "parameters"), [("mlp", {"hidden_sizes": [16], "dropout": 0.3}), ("cnn", {"widths": [4]}), ("study_cnn", {})]
-)
-def test_the_same_seed_gives_the_same_predictions_and_another_seed_others(small, model, parameters):
-    def predictions(seed: int, noise: int) -> np.ndarray:
-        for disturb in (torch.manual_seed, np.random.seed, random.seed):
-            disturb(noise)
-        classifier = build(model, parameters | {"recipe": RECIPE}, seed)
-        return classifier.fit(*small.train, small.validation).predict_proba(small.test_images)
-
-    first = predictions(1, noise=1)
-    assert np.array_equal(first, predictions(1, noise=2))
-    assert not np.array_equal(first, predictions(2, noise=1))
-
-
-def test_seeding_covers_python_numpy_and_torch():
-    def draw() -> tuple[float, float, float]:
-        return random.random(), np.random.rand(), torch.rand(1).item()
-
-    seed_everything(3)
-    first = draw()
-    seed_everything(3)
-    assert draw() == first
-
-
-def test_float32_products_are_those_of_float32_on_every_processor():
-    seed_everything(3)
-    left, right = torch.randn(64, 512), torch.randn(512, 64)
-    exact = left.double() @ right.double()
-    assert (left @ right - exact).abs().max() < 1e-3 < (left.bfloat16() @ right.bfloat16() - exact).abs().max()
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "asked"),
-    [({"avx512_f": True, "amx_bf16": False}, True), ({"avx512_f": True, "amx_bf16": True}, False), ({"avx2": True}, False),
-     ({"architecture": "aarch64"}, False)],
-)  # fmt: skip
-def test_onednn_is_asked_only_where_it_does_not_round(monkeypatch, capabilities, asked):
-    matmul = SimpleNamespace(fp32_precision="none")
-    monkeypatch.setattr(torch.backends.mkldnn, "matmul", matmul)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    seed_everything(3)
-    assert matmul.fp32_precision == ("bf16" if asked else "none")
-
-
-# --- What a network sees --------------------------------------------------------------------------------------------------
+# --- What a network sees ----------------------------------------------------------------------
 
 
 def numbered(n: int) -> Tensors:
     """Images 2 x 2 whose left pixels hold the image's number and whose right ones are black."""
-    images = torch.zeros(n, 2, 2, dtype=torch.uint8)
-    images[:, :, 0] = torch.arange(1, n + 1)[:, None]
+    images = torch.zeros(n, 1, 2, 2, dtype=torch.uint8)
+    images[:, :, :, 0] = torch.arange(1, n + 1)[:, None, None]
     return images, torch.arange(n) % 10
 
 
 @given(st.integers(1, 200), st.integers(1, 64))
 def test_an_epoch_shows_every_image_once_in_batches_of_nearly_one_size(n, batch_size):
     network = Linear(4)
-    one = Template(network, Recipe(epochs=1, batch_size=batch_size), 0.0, 1.0, CPU, 0)
+    one = Trainer(network, Recipe(epochs=1, batch_size=batch_size), 0.0, 1.0, 10, CPU, 0)
     one.train(*numbered(n), numbered(3))
     sizes = [len(batch) for batch in network.batches(training=True)]
     seen = torch.cat(network.batches(training=True))[:, 0, 0, 0].round().int().tolist()
@@ -141,7 +94,7 @@ def test_an_epoch_shows_every_image_once_in_batches_of_nearly_one_size(n, batch_
 
 def test_every_epoch_has_an_order_of_its_own(train, validation):
     network = Linear()
-    template(network).train(*train, validation)
+    trainer(network).train(*train, validation)
     first, second = torch.cat(network.batches(training=True)).split(300)
     assert not torch.equal(first, second)
     assert torch.equal(first.sum((1, 2, 3)).sort().values, second.sum((1, 2, 3)).sort().values)
@@ -149,36 +102,40 @@ def test_every_epoch_has_an_order_of_its_own(train, validation):
 
 def test_training_images_are_augmented_and_validation_images_are_not(train, validation):
     network = Linear()
-    template(network, augmentation={"erase_size": 56}).train(*train, validation)  # a square that hides a whole image
+    trainer(network, augmentation={"erase_size": 56}).train(
+        *train, validation
+    )  # a square that hides a whole image
     assert all(batch.max() == 0 for batch in network.batches(training=True))
-    assert torch.equal(network.batches(training=False)[0][:, 0], validation[0] / 255)
+    assert torch.equal(network.batches(training=False)[0], validation[0] / 255)
 
 
 def test_no_gradient_comes_from_validation_images(train, validation):
     other = 255 - validation[0], (validation[1] + 1) % 10
-    trained = [weights(template().train(*train, one).network) for one in (validation, other)]
+    trained = [weights(trainer().train(*train, one).network) for one in (validation, other)]
     assert torch.equal(*trained)
 
 
 def test_the_network_is_left_as_it_was_by_validation_and_test(train, validation):
-    one = template(nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10)))
+    one = trainer(
+        nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Dropout(0.5), nn.Linear(784, 10))
+    )
     before = {name: value.clone() for name, value in one.network.state_dict().items()}
     assert one.validate(*validation) == one.validate(*validation)
     assert all(torch.equal(value, before[name]) for name, value in one.network.state_dict().items())
 
 
-# --- What it keeps --------------------------------------------------------------------------------------------------------
+# --- What it keeps ----------------------------------------------------------------------------
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[Tensor]:
-    """Make validation report these losses, epoch by epoch; the weights that each was asked for come back."""
+    """Make validation report these losses; the weights that each was asked for come back."""
     kept: list[Tensor] = []
 
-    def validate(self: Template, _images: Tensor, _labels: Tensor, network: nn.Module | None = None) -> tuple[float, float]:
-        kept.append(weights(network or self.network))
+    def validate(self: Trainer, _images: Tensor, _labels: Tensor) -> tuple[float, float]:
+        kept.append(weights(self.network))
         return losses[len(kept) - 1], 0.5
 
-    monkeypatch.setattr(Template, "validate", validate)
+    monkeypatch.setattr(Trainer, "validate", validate)
     return kept
 
 
@@ -192,74 +149,87 @@ def scripted(monkeypatch: pytest.MonkeyPatch, losses: list[float]) -> list[Tenso
         ([1, 2, 3, 4, 5, 6], None, 6, 6),
     ],
 )
-def test_early_stopping_stops_and_restores_the_best_weights(train, validation, monkeypatch, losses, patience, epochs_run, best):
+def test_early_stopping_stops_and_restores_the_best_weights(
+    train, validation, monkeypatch, losses, patience, epochs_run, best
+):
     kept = scripted(monkeypatch, losses)
-    one = template(epochs=6, patience=patience).train(*train, validation)
+    one = trainer(epochs=6, patience=patience).train(*train, validation)
     assert len(one.history) == epochs_run
     assert torch.equal(weights(one.network), kept[best - 1])
 
 
 def test_the_history_has_a_valid_row_an_epoch(train, validation):
-    one = template(epochs=3, schedule="linear", lr=0.001).train(*train, validation)
+    one = trainer(epochs=3, schedule="linear", lr=0.001).train(*train, validation)
     rows = [Epoch(**row) for row in one.history]
     assert [row.epoch for row in rows] == [1, 2, 3]
     assert [row.lr for row in rows] == pytest.approx([0.001, 0.001 * 2 / 3, 0.001 / 3])
     assert sum(row.train_seconds for row in rows) == pytest.approx(one.train_seconds)
     assert rows[-1].train_loss < rows[0].train_loss
     loss, accuracy = one.validate(*validation)
-    assert (rows[-1].validation_loss, rows[-1].validation_accuracy) == pytest.approx((loss, accuracy))
+    assert (rows[-1].validation_loss, rows[-1].validation_accuracy) == pytest.approx(
+        (loss, accuracy)
+    )
 
 
 def test_a_trained_network_has_learnt_something(train, validation, small):
-    one = template(epochs=20, lr=0.003).train(*train, validation)
-    proba = one.test(torch.from_numpy(small.test_images))
+    one = trainer(epochs=20, lr=0.003).train(*train, validation)
+    proba = one.test(raw(small.test_images))
     assert proba.dtype == torch.float32 and torch.allclose(proba.sum(1), torch.ones(100), atol=1e-5)
     assert (proba.argmax(1).numpy() == small.test_labels).mean() > 0.6
 
 
 def test_training_time_excludes_validation(train, validation, monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(training.time, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
 
     class Slow(Linear):
         def forward(self, batch: Tensor) -> Tensor:
             clock.now += 1 if self.training else 1000
             return super().forward(batch)
 
-    one = template(Slow()).train(*train, validation)
+    one = trainer(Slow()).train(*train, validation)
     assert one.train_seconds == 12
     assert [row["train_seconds"] for row in one.history] == [6, 6]
 
 
 def test_memory_stays_flat_across_epochs(sample):
-    tensors = [torch.from_numpy(array) for array in (*sample.train, *sample.validation)]
+    images, labels = raw(sample.train_images), torch.from_numpy(sample.train_labels)
+    held_out = raw(sample.validation_images), torch.from_numpy(sample.validation_labels)
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 64), nn.ReLU(), nn.Linear(64, 10))
-    history = template(network, epochs=12).train(tensors[0], tensors[1], (tensors[2], tensors[3])).history
+    history = trainer(network, epochs=12).train(images, labels, held_out).history
     assert history[-1]["rss_mb"] - history[1]["rss_mb"] < 30
 
 
-# --- Loss -----------------------------------------------------------------------------------------------------------------
+# --- Loss -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.5])
-def test_the_training_loss_includes_label_smoothing_and_the_validation_loss_does_not(train, validation, smoothing):
-    one = template(epochs=1, lr=1e-12, label_smoothing=smoothing)
-    logits = one.network((train[0] / 255).unsqueeze(1)).detach()
-    held_out = one.network((validation[0] / 255).unsqueeze(1)).detach()
+def test_the_training_loss_includes_label_smoothing_and_the_validation_loss_does_not(
+    train, validation, smoothing
+):
+    one = trainer(epochs=1, lr=1e-12, label_smoothing=smoothing)
+    logits = one.network(train[0] / 255).detach()
+    held_out = one.network(validation[0] / 255).detach()
     row = one.train(*train, validation).history[0]
-    assert row["train_loss"] == pytest.approx(F.cross_entropy(logits, train[1], label_smoothing=smoothing).item(), rel=1e-4)
-    assert row["validation_loss"] == pytest.approx(F.cross_entropy(held_out, validation[1]).item(), rel=1e-4)
+    assert row["train_loss"] == pytest.approx(
+        F.cross_entropy(logits, train[1], label_smoothing=smoothing).item(), rel=1e-4
+    )
+    assert row["validation_loss"] == pytest.approx(
+        F.cross_entropy(held_out, validation[1]).item(), rel=1e-4
+    )
 
 
 def test_a_loss_that_is_no_number_is_an_error_that_names_the_learning_rate(train, validation):
-    with pytest.raises(FloatingPointError, match=r"training loss became (nan|inf).*lower lr than 1e\+38"):
-        template(optimizer="sgd", lr=1e38).train(*train, validation)
+    with pytest.raises(
+        FloatingPointError, match=r"training loss became (nan|inf).*lower lr than 1e\+38"
+    ):
+        trainer(optimizer="sgd", lr=1e38).train(*train, validation)
 
 
 def test_mixup_takes_weighted_means_of_two_images_and_of_their_labels(train):
-    batch, labels = (train[0] / 255).unsqueeze(1), train[1]
+    batch, labels = train[0] / 255, train[1]
     torch.manual_seed(0)
-    mixed, targets = template(mixup=1.0)._mixed(batch, labels)
+    mixed, targets = trainer(mixup=1.0)._mixed(batch, labels)
     others, one_hot = batch.roll(1, 0), F.one_hot(labels, 10).float()
     weight = ((mixed - batch) * (others - batch)).sum() / (others - batch).square().sum()
     assert 0.001 < weight < 0.999
@@ -269,8 +239,10 @@ def test_mixup_takes_weighted_means_of_two_images_and_of_their_labels(train):
 
 def test_cutmix_takes_a_rectangle_out_of_another_image_and_its_area_of_the_other_label(train):
     labels = train[1]
-    own = torch.arange(len(labels)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).float()  # pixels that tell whose they are
-    one, one_hot, areas = template(cutmix=1.0), F.one_hot(labels, 10).float(), []
+    own = (
+        torch.arange(len(labels)).view(-1, 1, 1, 1).expand(-1, 1, 28, 28).float()
+    )  # pixels that tell whose they are
+    one, one_hot, areas = trainer(cutmix=1.0), F.one_hot(labels, 10).float(), []
     torch.manual_seed(0)
     for _ in range(20):
         mixed, targets = one._mixed(own, labels)
@@ -285,54 +257,67 @@ def test_cutmix_takes_a_rectangle_out_of_another_image_and_its_area_of_the_other
 
 
 def test_cutmix_leaves_its_share_of_batches_to_mixup(train):
-    batch, labels = (train[0] / 255).unsqueeze(1), train[1]
-    alone, both = template(cutmix=0.5), template(cutmix=0.5, mixup=1.0)
+    batch, labels = train[0] / 255, train[1]
+    alone, both = trainer(cutmix=0.5), trainer(cutmix=0.5, mixup=1.0)
     torch.manual_seed(0)
     untouched = [torch.equal(alone._mixed(batch, labels)[0], batch) for _ in range(100)]
     assert 30 < sum(untouched) < 70
-    assert {alone._mixed(batch, labels)[1].dtype for _ in range(20)} == {torch.float32}  # one kind of labels, mixed or not
-    assert not any(torch.equal(both._mixed(batch, labels)[1], F.one_hot(labels, 10).float()) for _ in range(20))
+    assert {alone._mixed(batch, labels)[1].dtype for _ in range(20)} == {
+        torch.float32
+    }  # one kind of labels, mixed or not
+    assert not any(
+        torch.equal(both._mixed(batch, labels)[1], F.one_hot(labels, 10).float()) for _ in range(20)
+    )
 
 
 def test_without_either_batches_are_left_alone(train):
-    batch = (train[0] / 255).unsqueeze(1)
-    assert template()._mixed(batch, train[1]) == (batch, train[1])
+    batch = train[0] / 255
+    assert trainer()._mixed(batch, train[1]) == (batch, train[1])
 
 
-# --- Precision and views --------------------------------------------------------------------------------------------------
+# --- Precision and views ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("precision", "capable", "computed_in"),
-    [("float32", True, torch.float32), ("bfloat16", False, torch.float32), ("bfloat16", True, torch.bfloat16)],
+    [
+        ("float32", True, torch.float32),
+        ("bfloat16", False, torch.float32),
+        ("bfloat16", True, torch.bfloat16),
+    ],
 )
-def test_bfloat16_is_used_only_where_asked_for_and_available(train, validation, monkeypatch, precision, capable, computed_in):
+def test_bfloat16_is_used_only_where_asked_for_and_available(
+    train, validation, monkeypatch, precision, capable, computed_in
+):
     monkeypatch.setattr(training, "has_bfloat16", lambda _device: capable)
     network = Linear()
-    one = template(network, precision=precision).train(*train, validation)
+    one = trainer(network, precision=precision).train(*train, validation)
     assert network.dtypes == {computed_in}
-    assert one.test(validation[0]).dtype == torch.float32 and weights(network).dtype == torch.float32
+    assert (
+        one.test(validation[0]).dtype == torch.float32 and weights(network).dtype == torch.float32
+    )
 
 
 def test_flip_averaging_gives_an_image_and_its_mirror_image_the_same_probabilities(validation):
-    one = template(flip_averaging=True)
+    one = trainer(flip_averaging=True)
     images = validation[0]
     assert torch.allclose(one.test(images), one.test(images.flip(-1)), atol=1e-6)
-    assert not torch.allclose(template().test(images), template().test(images.flip(-1)), atol=1e-3)
+    assert not torch.allclose(trainer().test(images), trainer().test(images.flip(-1)), atol=1e-3)
 
 
 def test_shift_averaging_predicts_the_mean_over_an_image_and_itself_moved_up_and_down(validation):
-    images, black = validation[0], torch.zeros_like(validation[0][:, :2])
-    moved = [torch.cat(rows, dim=1) for rows in ((images[:, 2:], black), (black, images[:, :-2]))]
-    wanted = torch.stack([template().test(one) for one in (images, *moved)]).mean(0)
-    torch.testing.assert_close(template(shift_averaging=2).test(images), wanted)
-    both = template(shift_averaging=2, flip_averaging=True)
+    images, black = validation[0], torch.zeros_like(validation[0][:, :, :2])
+    both_ways = (images[:, :, 2:], black), (black, images[:, :, :-2])
+    moved = [torch.cat(rows, dim=2) for rows in both_ways]
+    wanted = torch.stack([trainer().test(one) for one in (images, *moved)]).mean(0)
+    torch.testing.assert_close(trainer(shift_averaging=2).test(images), wanted)
+    both = trainer(shift_averaging=2, flip_averaging=True)
     torch.testing.assert_close(both.test(images), both.test(images.flip(-1)))
-    assert not torch.allclose(wanted, template().test(images), atol=1e-3)
+    assert not torch.allclose(wanted, trainer().test(images), atol=1e-3)
 
 
 def test_validation_after_an_epoch_looks_at_images_that_are_not_moved(validation):
-    moved, still = template(shift_averaging=2, flip_averaging=True), template(flip_averaging=True)
+    moved, still = trainer(shift_averaging=2, flip_averaging=True), trainer(flip_averaging=True)
     assert moved.validate(*validation) == still.validate(*validation)
     assert not torch.allclose(moved.test(validation[0]), still.test(validation[0]), atol=1e-3)
 
@@ -340,12 +325,16 @@ def test_validation_after_an_epoch_looks_at_images_that_are_not_moved(validation
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_memory_layout_does_not_change_predictions(validation, channels_last):
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 10))
-    wanted = network((validation[0] / 255).unsqueeze(1)).softmax(1)
-    assert torch.allclose(template(network, channels_last=channels_last).test(validation[0]), wanted, atol=1e-5)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(4, 10)
+    )
+    wanted = network(validation[0] / 255).softmax(1)
+    assert torch.allclose(
+        trainer(network, channels_last=channels_last).test(validation[0]), wanted, atol=1e-5
+    )
 
 
-# --- Schedule and optimiser -----------------------------------------------------------------------------------------------
+# --- Schedule and optimiser -------------------------------------------------------------------
 
 kinds, fractions = st.sampled_from(["constant", "linear", "cosine"]), st.floats(0, 1)
 warmups = st.one_of(st.just(0.0), st.floats(0.01, 0.9))
@@ -353,7 +342,11 @@ warmups = st.one_of(st.just(0.0), st.floats(0.01, 0.9))
 
 @given(kinds, warmups, fractions)
 def test_the_learning_rate_lies_between_zero_and_lr(kind, warmup, done):
-    assert -1e-9 <= learning_rate_factor(done, Recipe(schedule=kind, warmup_fraction=warmup)) <= 1 + 1e-9
+    assert (
+        -1e-9
+        <= learning_rate_factor(done, Recipe(schedule=kind, warmup_fraction=warmup))
+        <= 1 + 1e-9
+    )
 
 
 @given(kinds, st.floats(0.01, 0.9), fractions, fractions)
@@ -379,7 +372,9 @@ def test_all_weights_that_are_not_fixed_learn_alike():
     network[0].weight.requires_grad_(False)
     (group,) = parameter_groups(network, Recipe(lr=0.1, weight_decay=0.01))
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.01)
-    assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()} - {id(network[0].weight)}
+    assert {id(p) for p in group["params"]} == {id(p) for p in network.parameters()} - {
+        id(network[0].weight)
+    }
 
 
 def test_a_network_may_have_parameter_groups_of_its_own():
@@ -393,69 +388,78 @@ def test_a_network_may_have_parameter_groups_of_its_own():
 
 @pytest.mark.parametrize(
     ("recipe", "kind"),
-    [({"optimizer": "sgd"}, torch.optim.SGD), ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD),
-     ({"optimizer": "adam"}, torch.optim.Adam), ({"optimizer": "adamw"}, torch.optim.AdamW)],
-)  # fmt: skip
+    [
+        ({"optimizer": "sgd"}, torch.optim.SGD),
+        ({"optimizer": "sgd", "momentum": 0.0}, torch.optim.SGD),
+        ({"optimizer": "adam"}, torch.optim.Adam),
+        ({"optimizer": "adamw"}, torch.optim.AdamW),
+    ],
+)
 def test_every_optimiser_lowers_the_loss(train, validation, recipe, kind):
     optimizer = training.make_optimizer(Linear(), Recipe(**recipe), torch.device("cpu"))
     assert type(optimizer) is kind
     if kind is torch.optim.SGD:
         assert optimizer.defaults["momentum"] == (momentum := recipe.get("momentum", 0.9))
         assert optimizer.defaults["nesterov"] == (momentum > 0)
-    history = template(epochs=3, lr=0.001, **recipe).train(*train, validation).history
+    history = trainer(epochs=3, lr=0.001, **recipe).train(*train, validation).history
     assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"epochs": 0}, {"batch_size": -1}, {"lr": 0.0}, {"momentum": 1.0}, {"weight_decay": -0.1}, {"schedule": "step"},
-     {"optimizer": "lion"}, {"warmup_fraction": 1.0}, {"label_smoothing": 1.0}, {"patience": 0},
-     {"precision": "float16"}, {"image_size": 0}, {"scaling": "minmax"}, {"learning_rate": 0.1}],
+    [
+        {"epochs": 0},
+        {"batch_size": -1},
+        {"lr": 0.0},
+        {"momentum": 1.0},
+        {"weight_decay": -0.1},
+        {"schedule": "step"},
+        {"optimizer": "lion"},
+        {"warmup_fraction": 1.0},
+        {"label_smoothing": 1.0},
+        {"patience": 0},
+        {"precision": "float16"},
+        {"image_size": 0},
+        {"scaling": "minmax"},
+        {"learning_rate": 0.1},
+    ],
     ids=lambda wrong: next(iter(wrong)),
-)  # fmt: skip
+)
 def test_a_recipe_refuses_what_it_cannot_do(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Recipe(**wrong)
 
 
-# --- Progress -------------------------------------------------------------------------------------------------------------
+# --- Progress ---------------------------------------------------------------------------------
 
 
-def test_progress_is_one_line_an_epoch_where_there_is_no_terminal(train, validation, capfd):
-    template(epochs=3).train(*train, validation)
-    out, err = capfd.readouterr()
-    lines = out.splitlines()
-    assert [line.split(":")[0] for line in lines] == [f"train epoch {epoch}/3" for epoch in (1, 2, 3)]
-    assert all("validation loss" in line and "accuracy" in line for line in lines) and err == ""
+def test_progress_hears_every_stage_step_and_epoch(train, validation):
+    heard = []
+
+    class Ear(Progress):
+        def start(self, stage: str, epochs: int, steps: int) -> None:
+            heard.append((stage, epochs, steps))
+
+        def step(self) -> None:
+            heard.append("step")
+
+        def epoch(self, row: dict[str, object]) -> None:
+            heard.append(row["epoch"])
+
+    one = trainer()
+    one.progress, one.stage = Ear(), "probe"
+    one.train(*train, validation)
+    assert heard == [("probe", 2, 6), *["step"] * 6, 1, *["step"] * 6, 2]
+    assert [row["stage"] for row in one.history] == ["probe"] * 2
 
 
-def test_progress_is_a_bar_where_bars_are_wanted(train, validation, monkeypatch, capfd):
-    monkeypatch.setenv("FMLIB_PROGRESS", "bars")
-    template(epochs=3).train(*train, validation)
-    out, err = capfd.readouterr()
-    assert out == "" and "18/18" in err and "validation loss" in err
+def test_a_trainer_says_nothing_by_itself(train, validation, capfd):
+    trainer().train(*train, validation)
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(("wish", "jupyter", "bars"), [("lines", True, False), ("bars", False, True), (None, True, True)])
-def test_bars_are_for_terminals_and_jupyter_unless_told_otherwise(monkeypatch, wish, jupyter, bars):
-    monkeypatch.delenv("FMLIB_PROGRESS")
-    if wish:
-        monkeypatch.setenv("FMLIB_PROGRESS", wish)
-    if jupyter:
-        monkeypatch.setitem(training.sys.modules, "ipykernel", SimpleNamespace())
-    assert training.wants_bars() == bars
-
-
-# --- Stopwatch ------------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.floats(0, 1000), max_size=5), st.floats(0, 1000))
-def test_a_stopwatch_adds_up_what_happens_inside_its_blocks(durations, pause):
-    clock, watch = SimpleNamespace(now=0.0), training.Stopwatch()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.time, "perf_counter", lambda: clock.now)
-        for duration in durations:
-            with watch:
-                clock.now += duration
-            clock.now += pause
-    assert watch.seconds == pytest.approx(sum(durations))
+def test_features_are_trained_on_as_they_are(train, validation):
+    network = nn.Linear(784, 10)
+    features = [images.flatten(1).half() / 255 for images in (train[0], validation[0])]
+    history = trainer(network).train(features[0], train[1], (features[1], validation[1])).history
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
