@@ -29,7 +29,7 @@ from fmlib import fast, measure, results, scores
 from fmlib.data import SAMPLE_FILE
 from fmlib.device import default_device, waiting_policy
 from fmlib.fetch import SHA256
-from fmlib.models.base import Model
+from fmlib.models.base import Model, Network
 from fmlib.models.registry import build, model_class
 from fmlib.profiles import Profile, load_dataset
 from fmlib.project import Project
@@ -144,7 +144,9 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
     not count, nor do other models of the same module that this one does not use, titles and names.
     """
     home = Path(inspect.getfile(model)).resolve()
-    roots = [home, Path(measure.__file__), Path(scores.__file__), Path(fast.__file__)]
+    roots = [home, Path(measure.__file__), Path(scores.__file__)]
+    if issubclass(model, Network):
+        roots.append(Path(fast.__file__))
     lineage = frozenset(cls.__name__ for cls in model.__mro__)
     code, libraries = {}, set()
     for path in _closure(roots, home.parent):

@@ -1,4 +1,7 @@
-"""The Makefile: it explains itself, and copes with a path that contains spaces."""
+"""The Makefile: it explains itself, and copes with a path that contains spaces.
+
+The README names nothing that it lacks.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,26 @@ from pathlib import Path
 
 import pytest
 
-from fmlib.data import PROJECT_ROOT
-from fmlib.profiles import STUDIES_DIR
+from fmlib.profiles import available_profiles
+from fmlib.project import HERE
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
 
+OWN = ("MAKE", "MFLAGS", "PROFILE", "PAPER")  # of a make that runs these tests
 
-def make(*arguments: str, folder: Path = PROJECT_ROOT, **variables: str) -> str:
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "PROFILE", "PAPER"))
-    }
+
+def make(*arguments: str, folder: Path = HERE.root, **variables: str) -> str:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(OWN)}
     command = ["make", "--no-print-directory", *arguments]
-    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, env=inherited | variables).stdout
+    environment = inherited | variables
+    done = subprocess.run(
+        command, cwd=folder, check=True, capture_output=True, text=True, env=environment
+    )
+    return done.stdout
 
 
 def targets() -> list[str]:
-    phony = re.search(r"^\.PHONY: (.*)$", (PROJECT_ROOT / "Makefile").read_text(), re.MULTILINE)
+    phony = re.search(r"^\.PHONY: (.*)$", (HERE.root / "Makefile").read_text(), re.MULTILINE)
     return phony[1].split()
 
 
@@ -35,8 +42,8 @@ def spaced(tmp_path: Path) -> Path:
     folder = tmp_path / "a clone with spaces"
     folder.mkdir()
     for name in ("Makefile", "pyproject.toml", "requirements.lock"):
-        shutil.copyfile(PROJECT_ROOT / name, folder / name)
-    for name in ("fmlib", "benchmarks", "tests", "notebooks"):
+        shutil.copyfile(HERE.root / name, folder / name)
+    for name in ("fmlib", "fmreport", "benchmarks", "tests", "notebooks"):
         (folder / name).mkdir()
     return folder
 
@@ -44,10 +51,33 @@ def spaced(tmp_path: Path) -> Path:
 def test_help_is_the_default_and_tells_every_target():
     told = make("help")
     assert make() == told
-    assert {"help", "setup", "report", "test", "lab", "bench", "clean"} <= set(targets())
+    known = {"help", "setup", "report", "check", "test", "lab", "bench", "speedrun", "clean"}
+    assert known <= set(targets())
     for target in targets():
         assert re.search(rf"^ +make {target} +\w", told, re.MULTILINE), target
-    assert "PROFILE=" in told and "PAPER=" in told
+    assert "PROFILE=" in told
+    assert "PAPER=" in told
+
+
+def test_every_target_and_profile_that_the_readme_names_exists():
+    text = (HERE.root / "README.md").read_text()
+    named = re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)
+    assert {"report", "check", "test", "lab"} <= set(named)
+    assert set(named) <= set(targets())
+    profiles = re.findall(r"(?:PROFILE=|--profile )([a-z|]+)", text)
+    named_profiles = {name for group in profiles for name in group.split("|")}
+    assert named_profiles <= set(available_profiles(HERE.params))
+
+
+def test_the_quick_check_is_a_part_of_all_tests(spaced):
+    checks = make("-n", "check", folder=spaced).splitlines()[-5:]
+    tests = make("-n", "test", folder=spaced).splitlines()[-5:]
+    for program in ('ruff" check', 'ruff" format --check', 'mypy" fmlib', 'lint-imports"'):
+        assert any(program in line for line in checks), program
+    assert checks[:-1] == tests[:-1]
+    assert checks[-1].endswith('-m pytest -m "not slow"')
+    assert "-m pytest" in tests[-1]
+    assert "not slow" not in tests[-1]
 
 
 OPTIONS = [
@@ -60,13 +90,15 @@ OPTIONS = [
 
 @pytest.mark.parametrize(("variables", "option"), OPTIONS)
 def test_report_passes_the_profile_and_the_paper_on(spaced, variables, option):
-    recipe = make("-n", "report", *(f"{name}={value}" for name, value in variables.items()), folder=spaced)
+    given = [f"{name}={value}" for name, value in variables.items()]
+    recipe = make("-n", "report", *given, folder=spaced)
     assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmreport report{option}'
 
 
 def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
     fresh = make("-n", "report", folder=spaced)
-    assert "-m venv" in fresh and "requirements.lock" in fresh
+    assert "-m venv" in fresh
+    assert "requirements.lock" in fresh
     (spaced / ".venv").mkdir()
     (spaced / ".venv" / ".installed").touch()
     assert len(make("-n", "report", folder=spaced).splitlines()) == 1
@@ -85,14 +117,16 @@ def test_a_copied_or_renamed_clone_is_set_up_anew(spaced):
     (spaced / ".venv" / ".installed").write_text(f"{spaced}\n")
     assert "-m venv" not in make("-n", "report", folder=spaced)
     moved = spaced.rename(spaced.parent / "renamed")
-    assert 'false >/dev/null 2>&1 || python3 -m venv --clear ".venv"' in make("-n", "report", folder=moved)
+    anew = make("-n", "report", folder=moved)
+    assert 'false >/dev/null 2>&1 || python3 -m venv --clear ".venv"' in anew
 
 
 def test_set_up_runs_in_a_path_with_spaces(spaced):
     programs = spaced / "stand ins"
     programs.mkdir()
     log = spaced / "log"
-    python = programs / "python"  # makes a .venv whose python is itself, and writes down what it is asked for
+    # makes a .venv whose python is itself, and writes down what it is asked for
+    python = programs / "python"
     python.write_text(f"""#!/bin/sh
 echo "$@" >> "{log}"
 case "$1 $2" in "-m venv") mkdir -p "$4/bin"; cp "$0" "$4/bin/python";; esac
@@ -100,7 +134,8 @@ case "$1 $2" in "-m venv") mkdir -p "$4/bin"; cp "$0" "$4/bin/python";; esac
     python.chmod(0o755)
     make("setup", f"PYTHON='{python}'", folder=spaced)
     asked = log.read_text()
-    assert "-m venv --clear .venv" in asked and "--requirement requirements.lock" in asked and "--editable ." in asked
+    for part in ("-m venv --clear .venv", "--requirement requirements.lock", "--editable ."):
+        assert part in asked
     log.unlink()
     make("setup", f"PYTHON='{python}'", folder=spaced)
     assert not log.exists()
@@ -109,37 +144,48 @@ case "$1 $2" in "-m venv") mkdir -p "$4/bin"; cp "$0" "$4/bin/python";; esac
 def test_a_half_made_environment_is_made_again(spaced):
     log, broken = spaced / "log", spaced / ".venv" / "bin" / "python"
     broken.parent.mkdir(parents=True)
+    make_one = 'case "$2" in venv) cp python .venv/bin/python;; esac'
     for path, code in ((broken, 1), (spaced / "python", 0)):
-        path.write_text(f'#!/bin/sh\necho "$@" >> log\ncase "$2" in venv) cp python .venv/bin/python;; esac\nexit {code}\n')
+        path.write_text(f'#!/bin/sh\necho "$@" >> log\n{make_one}\nexit {code}\n')
         path.chmod(0o755)
     make("setup", "PYTHON=./python", folder=spaced)
-    assert "-m venv --clear .venv" in log.read_text() and "--requirement requirements.lock" in log.read_text()
+    asked = log.read_text()
+    assert "-m venv --clear .venv" in asked
+    assert "--requirement requirements.lock" in asked
 
 
 @pytest.mark.parametrize(("target", "kind"), [("search", "search"), ("ablation", "ablation")])
 def test_studies_are_run_by_the_names_of_their_files(target, kind):
     command = make("-n", target).splitlines()[-1].split()
     assert command[:4] == ['".venv/bin/python"', "-m", "fmreport", "study"]
-    assert sorted(command[4:]) == sorted(path.stem for path in STUDIES_DIR.glob(f"*-{kind}.yaml"))
+    assert sorted(command[4:]) == sorted(path.stem for path in HERE.studies.glob(f"*-{kind}.yaml"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "command"),
-    [(("bench",), "-u -m benchmarks.bench"), (("speedrun",), "-u -m benchmarks.speedrun"),
-     (("publish",), "-m fmreport publish "), (("publish", "PROFILE=gpu"), '-m fmreport publish --profile "gpu"')],
-)  # fmt: skip
+    [
+        (("bench",), "-u -m benchmarks.bench"),
+        (("speedrun",), "-u -m benchmarks.speedrun"),
+        (("publish",), "-m fmreport publish "),
+        (("publish", "PROFILE=gpu"), '-m fmreport publish --profile "gpu"'),
+    ],
+)
 def test_what_a_target_runs(arguments, command):
     assert make("-n", *arguments).splitlines()[-1] == f'".venv/bin/python" {command}'
 
 
 def test_jupyterlab_opens_the_notebooks_as_notebooks(spaced):
     config, lab = make("-n", "lab", folder=spaced).splitlines()[-2:]
-    assert "set-default-viewer python" in config and lab.startswith('".venv/bin/jupyter-lab"')
+    assert "set-default-viewer python" in config
+    assert lab.startswith('".venv/bin/jupyter-lab"')
 
 
 def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
-    kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py", "notebooks/a.py"}
-    for name in ("build/smoke/report.html", "fmlib/__pycache__/a.pyc", "benchmarks/__pycache__/a.pyc", ".hypothesis/x", *kept):
+    kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py"}
+    caches = {".hypothesis/x", ".mypy_cache/x", ".ruff_cache/x", ".import_linter_cache/x"}
+    folders = ("fmlib", "fmreport", "benchmarks", "tests", "notebooks")
+    compiled = {f"{folder}/__pycache__/a.pyc" for folder in folders}
+    for name in {"build/smoke/report.html"} | caches | compiled | kept:
         (spaced / name).parent.mkdir(parents=True, exist_ok=True)
         (spaced / name).touch()
     make("clean", folder=spaced)
@@ -154,5 +200,6 @@ def test_continuous_integration_says_that_it_is_one(tmp_path, given, seen):
         (tmp_path / name).chmod(0o755)
     inherited = {name: value for name, value in os.environ.items() if name != "CI"}
     environment = inherited | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | given
-    said = subprocess.run([PROJECT_ROOT / ".ci" / "run"], check=True, capture_output=True, text=True, env=environment).stdout
-    assert said == f"test with CI={seen}\n"
+    command = [HERE.root / ".ci" / "run"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert done.stdout == f"test with CI={seen}\n"

@@ -136,7 +136,7 @@ CASES: dict[str, tuple[str, dict[str, str], set[str]]] = {
     "measure.py": ("fmlib/measure.py", add(), ALL),
     "scores.py": ("fmlib/scores.py", add(), ALL),
     "device.py": ("fmlib/device.py", add(), ALL),
-    "fast/layers.py": ("fmlib/fast/layers.py", add(), ALL),
+    "fast/layers.py": ("fmlib/fast/layers.py", add(), NETWORKS | {"own"}),
     "registry.py": ("fmlib/models/registry.py", add(), set()),
     "fetch.py": ("fmlib/fetch.py", add(), set()),
     "project.py": ("fmlib/project.py", add(), set()),
