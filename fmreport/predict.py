@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from fmlib.data import DataError, Spec
 from fmlib.fitting import FitError, job_of, stale
@@ -78,7 +78,7 @@ def read_picture(path: Path, spec: Spec) -> tuple[NDArray[np.uint8], list[str]]:
             colour = picture.convert("RGBA")
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
-    except (UnidentifiedImageError, OSError, ValueError) as error:
+    except Exception as error:  # whatever Pillow finds wrong with a file, or too large about it
         raise DataError(f"{path}: no picture that can be read ({error})") from error
     notes = ["turned upright, as its orientation says"] if turned else []
     white = Image.new("RGBA", colour.size, "white")
