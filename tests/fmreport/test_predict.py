@@ -83,7 +83,8 @@ def test_a_garment_is_bright_on_black_cut_out_and_in_the_middle(tmp_path, pictur
     assert image.shape == (28, 28) and image.dtype == np.uint8
     shape = image > 100
     assert shape[0].any() and shape[-1].any(), "it is as high as the image"
-    assert (shape == shape[:, ::-1]).mean() > 0.95, "it stands in the middle"
+    columns = np.flatnonzero(shape.any(0))
+    assert abs(columns[0] - (27 - columns[-1])) <= 1, "it stands in the middle"
     assert image[:, 0].max() == 0 and image[14, 14] > 150
     assert shape[4].sum() > shape[20].sum() > 8, "the sleeves are above"
     assert [note.partition(":")[0] for note in told[:-1]] == notes
