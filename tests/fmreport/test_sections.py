@@ -71,6 +71,11 @@ def test_a_model_without_a_result_is_told_and_the_next_one_stands(profile, shown
     assert shown.names("table") == ["decision_tree-classes"]
 
 
+def test_a_model_that_the_profile_lacks_is_told_where_a_notebook_is_opened_by_hand(profile, shown):
+    sections.show_model(profile, "svm", 9)
+    assert shown.prose == [] and shown.notices == ["SVM is no model of the profile tiny."]
+
+
 def test_a_fit_that_failed_is_told_with_its_reason(profile, shown):
     log = job_of(profile, "random_forest").log
     log.parent.mkdir(exist_ok=True)
