@@ -123,7 +123,7 @@ def test_every_reference_to_a_figure_or_a_table_resolves(told, page):
     texts = [cell.source for nb in told.values() for cell in nb.cells]
     texts += [one.data.get("text/markdown", "") for nb in told.values() for one in displays(nb)]
     wanted = {name for text in texts for name in REFERENCE.findall(text)}
-    linked = re.findall(r'<a href="#((?:fig|table)-[\w-]+)">(?:Figure|Table) \d+</a>', page)
+    linked = re.findall(r'<a href="#((?:fig|table)-[\w-]+)">(?:Figure|Table)\s\d+</a>', page)
     assert wanted and wanted <= set(linked)
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids) and len(ids) == len(set(ids))
@@ -327,11 +327,8 @@ def test_a_notebook_is_kept_as_text_for_the_python3_kernel(path):
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert notebook.metadata["jupytext"]["text_representation"]["format_name"] == "percent"
     assert path.read_text(encoding="utf-8").startswith("# ---\n# jupyter:\n")
-    titles = re.findall(
-        r"^# .+",
-        "\n".join(one.source for one in notebook.cells if one.cell_type == "markdown"),
-        re.M,
-    )
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    titles = re.findall(r"^# .+", "\n".join(texts), re.M)
     assert len(titles) == 1, "a chapter has one title"
 
 
