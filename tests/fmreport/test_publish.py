@@ -10,14 +10,22 @@ from pathlib import Path
 import nbformat
 import pytest
 import synthetic
+from PIL import Image
 
 from fmlib import results
 from fmlib.fitting import jobs
 from fmlib.profiles import Profile, load_profile
 from fmlib.project import Project
 from fmreport import runner
+from fmreport.__main__ import main
 from fmreport.merge import write_outcome
-from fmreport.publish import NotPublishable, publish, results_section, results_table
+from fmreport.publish import (
+    NotPublishable,
+    publish,
+    results_section,
+    results_table,
+    take_picture,
+)
 
 PROFILE = """
 description: three models
@@ -46,6 +54,7 @@ old
 
 The end.
 """
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 ACCURACY = {"xgboost": 0.95, "random_forest": 0.88, "decision_tree": 0.80}
 
 
@@ -101,18 +110,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def world(finished: World, tmp_path: Path) -> World:
-    """A copy of the finished project, to be changed and published."""
+def world(finished: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A copy of the finished project, to be changed and published, where there is no browser."""
+    monkeypatch.setenv("PATH", "")
     shutil.copytree(finished.project.root, tmp_path / "world")
     return World(tmp_path / "world")
-
-
-@pytest.fixture
-def no_browser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-
-
-pytestmark = pytest.mark.usefixtures("no_browser")
 
 
 # --- What is published ------------------------------------------------------------------------
@@ -153,6 +155,14 @@ def test_without_a_browser_the_picture_stays(world, capsys):
     world.publish()
     assert (world.project.docs / "report.png").read_bytes() == b"a picture"
     assert "no Chromium here" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH")
+def test_the_readmes_picture_is_of_the_pages_beginning(finished, tmp_path):
+    take_picture(finished.profile().folder / "report.html", tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.size == (1280, 1000) and len(picture.getcolors(2**24)) > 10
 
 
 def test_the_gpu_profile_has_a_folder_and_a_table_of_its_own(world):
@@ -281,9 +291,6 @@ def test_nothing_that_was_never_run_counts_as_finished(world):
 
 
 def test_the_command_says_why_not_and_fails(capsys, monkeypatch):
-    from fmreport.__main__ import main
-
     monkeypatch.setattr("sys.argv", ["fmreport", "publish", "--profile", "smoke"])
-    monkeypatch.setattr("sys.stdout.reconfigure", lambda **_: None, raising=False)
     assert main() == 1
     assert "not published: profile smoke runs on the sample" in capsys.readouterr().err

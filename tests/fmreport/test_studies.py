@@ -15,6 +15,7 @@ from fmlib.models.registry import build
 from fmlib.profiles import ProfileError, available_profiles
 from fmlib.project import HERE, Project
 from fmreport import studies
+from fmreport.__main__ import main
 from fmreport.studies import changed, load_study, run_study, show_studies, stale_rows
 
 NAME = "decision_tree-search"
@@ -181,6 +182,13 @@ def test_a_study_that_is_none_is_told_in_one_line(world, text, says):
 def test_a_study_that_is_not_there_is_told_with_those_that_are(world):
     with pytest.raises(ProfileError, match=f"no study 'tree-serch' in .*; there are {NAME}"):
         load_study("tree-serch", world.project)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fmreport", "study", "cnn-serch"])
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: no study 'cnn-serch'") and told.count("\n") == 1
 
 
 # --- A run ------------------------------------------------------------------------------------
