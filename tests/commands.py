@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
-NO_REPORT = ("-c", "from fmlib import profiles, runner; runner.run_profile(profiles.load_profile('smoke'))")
 
 
 def run(folder: Path, *arguments: str) -> str:
