@@ -39,6 +39,13 @@ def publish(profile: Profile) -> Path:
     """
     found = publishable(profile)
     docs, readme = profile.project.docs, profile.project.root / "README.md"
+    sections = {
+        "cpu": {"results": results_section(found), "picture": PICTURE},
+        "gpu": {"gpu results": results_section(found)},
+    }
+    text = readme.read_text(encoding="utf-8")
+    for marker, content in sections.get(profile.name, {}).items():
+        text = refreshed(text, marker, content)  # is refused before anything is copied
     target = docs if profile.name == "cpu" else docs / profile.name
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(profile.folder / "report.html", target / "index.html")
@@ -51,10 +58,7 @@ def publish(profile: Profile) -> Path:
             shutil.copyfile(job.folder / name, record / name)
     if profile.name == "cpu":
         take_picture(target / "index.html", docs / "report.png")
-        refresh(readme, "results", results_section(found))
-        refresh(readme, "picture", PICTURE)
-    elif profile.name == "gpu":
-        refresh(readme, "gpu results", results_section(found))
+    readme.write_text(text, encoding="utf-8")
     return target
 
 
@@ -109,15 +113,13 @@ def _markdown(table: pd.DataFrame) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def refresh(readme: Path, marker: str, content: str) -> None:
-    """Write ``content`` between the README's markers of that name."""
-    text = readme.read_text(encoding="utf-8")
+def refreshed(readme: str, marker: str, content: str) -> str:
+    """The README with ``content`` between its markers of that name."""
     pattern = re.compile(rf"(<!-- {marker} -->\n).*?(<!-- /{marker} -->)", re.DOTALL)
-    if not pattern.search(text):
+    if not pattern.search(readme):
         wanted = f"<!-- {marker} --> ... <!-- /{marker} -->"
         raise NotPublishable(f"the README has no markers {wanted}")
-    filled = pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", text)
-    readme.write_text(filled, encoding="utf-8")
+    return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", readme)
 
 
 def take_picture(page: Path, target: Path) -> None:

@@ -46,6 +46,9 @@ def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = No
     The model is fitted first where the profile's record of it is not fresh; where that fails, a
     notice says why. With ``data``, a transfer model also shows where it looks.
     """
+    if name not in profile.models:  # a notebook opened by hand has cells that a report leaves out
+        show_notice(f"{MODELS[name].title} is no model of the profile {profile.name}.")
+        return
     try:
         result, model = fit_or_load(job_of(profile, name, seed))
     except FitError as error:

@@ -100,12 +100,18 @@ def load_study(name: str, project: Project = HERE) -> Study:
 
 
 def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``."""
+    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``.
+
+    Raises ParameterError for a key that leads into something other than settings.
+    """
     parameters = dict(base)
     for key, value in change.items():
         first, _, rest = key.partition(".")
         if rest:
-            parameters[first] = changed(parameters.get(first) or {}, {rest: value})
+            inner = parameters.get(first) or {}
+            if not isinstance(inner, dict):
+                raise ParameterError(first, inner, f"wanted settings that {key!r} could change")
+            parameters[first] = changed(inner, {rest: value})
         else:
             parameters[first] = value
     return parameters

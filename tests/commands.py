@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
-NO_REPORT = ("-c", "from fmlib import profiles, runner; runner.run_profile(profiles.load_profile('smoke'))")
 
 
 def run(folder: Path, *arguments: str) -> str:
     """Run Python on the library of a copy of the project, and return what it said."""
     done = subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, capture_output=True, text=True,
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
         timeout=900,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

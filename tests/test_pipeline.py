@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,77 +17,138 @@ import nbformat
 import papermill
 import pytest
 import synthetic
-from commands import NO_REPORT, REPORT, run
+from commands import REPORT, run
+from nbformat import NotebookNode
 from pypdf import PdfReader
 
 from fmlib import results
-from fmlib.data import PROJECT_ROOT, load_data
-from fmlib.models.registry import REGISTRY
-from fmlib.profiles import jobs, load_profile
+from fmlib.fitting import jobs, stale
+from fmlib.models.registry import build
+from fmlib.profiles import Profile, available_profiles, load_profile
+from fmlib.project import HERE, Project
 from fmreport import runner
 from fmreport.merge import NO_ALT
 
-SMOKE = load_profile("smoke")
-SOURCES = sorted(runner.NOTEBOOKS_DIR.glob("*.py"))
+SOURCES = sorted(HERE.notebooks.glob("*.py"))
+PROFILES = available_profiles(HERE.params)
 every_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+REFERENCE = re.compile(r"\]\(#((?:fig|table)-[\w-]+)\)")
 
 
-# --- What a run leaves ----------------------------------------------------------------------------------------------------
+def outputs(notebook: NotebookNode) -> list[NotebookNode]:
+    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+
+# --- What a run leaves ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def profile(smoke: tuple[Path, str]) -> Profile:
+    """The smoke profile of the copy in which it was run."""
+    return load_profile("smoke", Project(smoke[0].parents[1]))
+
+
+@pytest.fixture(scope="module")
+def told(profile: Profile) -> dict[str, NotebookNode]:
+    """The executed notebooks, by name."""
+    paths = [runner.executed_path(profile, path.stem) for path in SOURCES]
+    return {path.stem: nbformat.read(path, 4) for path in paths if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def page(smoke: tuple[Path, str]) -> str:
+    return (smoke[0] / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_every_model_of_the_profile_leaves_a_valid_record(smoke):
-    folder, _ = smoke
-    records = results.load_all(folder / "results")
-    assert {(one.result.model, one.result.seed) for one in records} == {(job.model, job.seed) for job in jobs(SMOKE)}
-    data = load_data(SMOKE.dataset, SMOKE.validation_fraction)
-    for one in (record.result for record in records):
-        assert (one.data_sha256, one.split_sha256) == (data.data_sha256, data.split_sha256)
-        assert one.parameters == SMOKE.models[one.model] and one.profile == "smoke"
+def test_every_model_of_the_profile_leaves_a_valid_and_fresh_record(profile, sample):
+    assert [job.name for job in jobs(profile) if stale(job)] == []
+    records = results.load_all(profile.results)
+    assert {one.model for one in records} == set(profile.models)
+    for one in records:
+        assert (one.data_sha256, one.split_sha256) == (sample.data_sha256, sample.split_sha256)
+        assert one.parameters == build(one.model, profile.models[one.model]).parameters()
         assert (one.train_size, one.validation_size, one.test_size) == (1800, 200, 500)
         assert one.accuracy > 0.5, f"{one.model} has learnt nothing"
-        assert one.train_seconds > 0 and one.fit_wall_seconds >= one.train_seconds and one.parameter_count > 0
+        assert 0 < one.train_seconds <= one.fit_wall_seconds and one.parameter_count > 0
         assert 0 < one.latency_ms_p50 <= one.latency_ms_p95
-        epochs = SMOKE.models[one.model].get("recipe", {}).get("epochs", 0)
-        assert len(one.history) >= epochs and bool(one.history) == bool(epochs)
+        epochs = profile.models[one.model].get("recipe", {}).get("epochs", 0)
+        assert len(one.history) == epochs
 
 
 @pytest.mark.slow
-def test_every_executed_notebook_is_there_and_none_holds_an_error(smoke):
-    folder, _ = smoke
-    paths = sorted((folder / "notebooks").glob("*.ipynb"))
-    assert [path.stem for path in paths] == sorted(["00_dataset", "05_comparison", *(job.name for job in jobs(SMOKE))])
-    for path in paths:
-        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
-        assert not [output for output in outputs if output.output_type == "error"]
-        warned = [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text]
-        assert not warned, f"{path.stem}: {warned}"
-    assert not (folder / "failed").exists() and not list(folder.glob(".running*"))
+def test_every_fitted_model_predicts_what_its_record_says(profile, sample):
+    for job in jobs(profile):
+        model = results.load_model(job.folder)
+        recorded = results.load(job.folder).proba.argmax(1)
+        agree = (model.predict(sample.test_images) == recorded).mean()
+        assert agree > 0.99, f"{job.name}: another process rounds otherwise at most"
 
 
 @pytest.mark.slow
-def test_every_figure_of_a_notebook_has_a_caption_and_says_what_it_shows(smoke):
-    folder, _ = smoke
-    for path in sorted((folder / "notebooks").glob("*.ipynb")):
-        outputs = [output for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", [])]
-        pictures = [one for one in outputs if any(mime.startswith("image/") for mime in one.get("data", {}))]
-        assert pictures, f"{path.stem} shows nothing"
-        for told in (picture.metadata.get("fmlib", {}) for picture in pictures):
-            assert all(str(told.get(what, "")).strip() for what in ("alt", "caption")), f"{path.stem}: use show_figure"
+def test_every_chapter_is_told_without_an_error_or_a_warning(profile, told):
+    wanted = {path.stem for path in SOURCES} - {"06_transfer"}  # the profile has none of its models
+    assert set(told) == wanted
+    for name, notebook in told.items():
+        wrong = [one for one in outputs(notebook) if one.output_type == "error"]
+        warned = [one.text for one in outputs(notebook) if one.get("name") == "stderr"]
+        assert (wrong, warned) == ([], []), name
+    assert list((profile.folder / "failed").iterdir()) == []
+    assert list(profile.folder.glob(".*")) == [], "nothing is left lying about"
 
 
 @pytest.mark.slow
-def test_a_run_tells_which_model_of_how_many_and_how_long_the_report_took(smoke):
-    _, said = smoke
-    assert float(re.search(r"^report: rendered in ([\d.]+) s$", said, re.MULTILINE)[1]) < 60
-    count = len(jobs(SMOKE)) + 2
-    started = re.findall(rf"^\[(\d+)/{count} \d+:\d\d\] \S+: running", said, re.MULTILINE)
+def test_every_figure_and_table_has_a_caption_and_every_figure_says_what_it_shows(told):
+    for name, notebook in told.items():
+        shown = [one for one in outputs(notebook) if one.output_type == "display_data"]
+        pictures = [one for one in shown if any(mime.startswith("image/") for mime in one.data)]
+        tables = [one for one in shown if "<table" in one.data.get("text/html", "")]
+        assert pictures or tables, f"{name} shows nothing"
+        for what, displayed in (("figure", pictures), ("table", tables)):
+            for meta in (one.metadata.get("fmreport", {}) for one in displayed):
+                assert meta.get("kind") == what, f"{name}: use show_{what}"
+                texts = [meta["caption"], meta["alt"] if what == "figure" else "none needed"]
+                assert all(text.strip() for text in texts), f"{name}: {meta['name']}"
+
+
+@pytest.mark.slow
+def test_no_figure_or_table_has_the_name_of_another(told):
+    shown = [one.metadata.get("fmreport", {}) for nb in told.values() for one in outputs(nb)]
+    names = [(one["kind"], one["name"]) for one in shown if "name" in one]
+    assert len(names) > 40 and sorted(names) == sorted(set(names))
+
+
+@pytest.mark.slow
+def test_every_reference_to_a_figure_or_a_table_resolves(told, page):
+    texts = [cell.source for nb in told.values() for cell in nb.cells]
+    texts += [one.data.get("text/markdown", "") for nb in told.values() for one in displays(nb)]
+    wanted = {name for text in texts for name in REFERENCE.findall(text)}
+    linked = re.findall(r'<a href="#((?:fig|table)-[\w-]+)">(?:Figure|Table)\s\d+</a>', page)
+    assert wanted and wanted <= set(linked)
+    ids = re.findall(r'\bid="([^"]+)"', page)
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids) and len(ids) == len(set(ids))
+
+
+def displays(notebook: NotebookNode) -> list[NotebookNode]:
+    return [one for one in outputs(notebook) if one.output_type == "display_data"]
+
+
+@pytest.mark.slow
+def test_a_run_says_what_it_fits_how_it_went_and_where_the_report_is(smoke, profile):
+    folder, said = smoke
+    count = len(profile.models)
+    first, last = said.splitlines()[0], said.splitlines()[-1]
+    assert first.startswith(f"smoke: {count} to fit ({', '.join(profile.models)})")
+    started = re.findall(rf"^\[(\d+)/{count} \d+:\d\d\] .*: fitting, never fitted$", said, re.M)
     assert started == [str(number) for number in range(1, count + 1)]
-    assert all(f"{job.name}: done in" in said for job in jobs(SMOKE))
+    assert len(re.findall(r": accuracy 0\.\d{4}, [\d.]+ s of training$", said, re.M)) == count
+    assert last.startswith(f"{count} fitted, 0 kept, {len(SOURCES) - 1} told: ")
+    assert last.endswith(f"{folder / 'report.html'}, {folder / 'report.pdf'}")
+    assert float(re.search(r"^report written in ([\d.]+) s$", said, re.M)[1]) < 60
 
 
 class Page(HTMLParser):
-    """Collects the addresses that a page loads by itself, and the alternative texts of its images."""
+    """Collects the addresses that a page loads by itself, and its images' alternative texts."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -103,127 +165,160 @@ class Page(HTMLParser):
 
 
 @pytest.mark.slow
-def test_the_page_names_every_model_and_loads_nothing_from_elsewhere(smoke):
-    folder, _ = smoke
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert all(record.result.display_name in text for record in results.load_all(folder / "results"))
-    loads = Page(text).loads
-    assert loads and [address[:80] for address in loads if not address.startswith(("data:", "#"))] == []
-    assert re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]{1,80}", text) == [] and "@import" not in text
-    assert str(folder.parent.parent) not in text, "the page tells where it was made"
+def test_the_page_names_every_model_and_loads_nothing_from_elsewhere(smoke, profile, page):
+    assert [one.title for one in results.load_all(profile.results) if one.title not in page] == []
+    loads = Page(page).loads
+    assert loads
+    assert [one[:80] for one in loads if not one.startswith(("data:", "#"))] == []
+    assert re.findall(r"url\(\s*['\"]?(?!data:|#)[^)]{1,80}", page) == [] and "@import" not in page
+    assert str(profile.project.root) not in page, "the page tells where it was made"
 
 
 @pytest.mark.slow
-def test_every_image_of_the_page_says_what_it_shows(smoke):
-    alts = Page((smoke[0] / "report.html").read_text(encoding="utf-8")).alts
+def test_every_image_of_the_page_says_what_it_shows(page):
+    alts = Page(page).alts
     assert len(alts) > 20
     assert [alt for alt in alts if not alt.strip() or alt == NO_ALT] == []
 
 
 @pytest.mark.slow
-def test_the_pdf_names_every_model(smoke):
-    folder, _ = smoke
-    text = "\n".join(page.extract_text() for page in PdfReader(folder / "report.pdf").pages)
+def test_the_pdf_names_every_model(smoke, profile):
+    text = "\n".join(page.extract_text() for page in PdfReader(smoke[0] / "report.pdf").pages)
     plain = re.sub(r"\s+", " ", text)
-    names = [record.result.display_name for record in results.load_all(folder / "results")]
-    assert [name for name in names if name not in plain] == []
+    assert [one.title for one in results.load_all(profile.results) if one.title not in plain] == []
 
 
 @pytest.mark.slow
-def test_a_second_run_does_no_work_and_a_deleted_result_is_made_again_alone(smoke):
+def test_a_second_run_does_nothing_at_once(smoke, profile):
     folder, _ = smoke
-    clone = folder.parent.parent
-    again = run(clone, *REPORT)
-    assert "running" not in again
-    assert again.count("up to date") == len(jobs(SMOKE)) + 3  # the two other notebooks, and the report
-    before = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
-
-    shutil.rmtree(folder / "results" / "decision_tree")
-    ran = re.findall(r"^\[\S+ \S+\] (\S+): running", run(clone, *NO_REPORT), re.MULTILINE)
-    assert ran == ["decision_tree-seed-9", "05_comparison"]
-    after = json.loads((folder / "results/decision_tree/seed-9/result.json").read_text())
-    same = ("accuracy", "log_loss", "confusion_matrix", "job_sha256", "parameter_count")
-    assert [after[name] for name in same] == [before[name] for name in same]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    start = time.monotonic()
+    said = run(profile.project.root, *REPORT)
+    seconds = time.monotonic() - start
+    count = len(profile.models)
+    assert said.splitlines()[0] == f"smoke: nothing to fit, {count} kept"
+    assert said.splitlines()[1].startswith(f"0 fitted, {count} kept, 0 told: ")
+    after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path != folder}
+    assert {path for path in after if path.is_file() and after[path] != before.get(path)} == set()
+    assert seconds < 60, "it takes seconds, on a busy machine too"
 
 
-# --- Notebooks as they are opened -----------------------------------------------------------------------------------------
+# --- Notebooks as they are opened -------------------------------------------------------------
 
 
-def parameters_cell(path: Path) -> str:
-    cells = [cell.source for cell in jupytext.read(path).cells if "parameters" in cell.metadata.get("tags", [])]
-    assert len(cells) == 1, f"{path.name} has {len(cells)} parameters cells"
-    return cells[0]
-
-
-def run_all(path: Path, tmp_path: Path, **parameters: object) -> nbformat.NotebookNode:
-    """Run a notebook with its defaults, in its own folder as JupyterLab does; ``parameters`` says where results go."""
+def run_all(path: Path, project: Project, tmp_path: Path, **parameters: object) -> NotebookNode:
+    """Run a notebook of a copy of the project in its own folder, as JupyterLab does."""
     return papermill.execute_notebook(
-        jupytext.read(path), str(tmp_path / "executed.ipynb"), parameters, kernel_name="python3", progress_bar=False,
-        cwd=str(runner.NOTEBOOKS_DIR),
-    )  # fmt: skip
+        jupytext.read(path),
+        str(tmp_path / "executed.ipynb"),
+        parameters,
+        kernel_name="python3",
+        progress_bar=False,
+        cwd=str(project.notebooks),
+    )
+
+
+@pytest.fixture
+def copy(profile: Profile, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """The copy of the project; kernels run its code."""
+    monkeypatch.setenv("PYTHONPATH", str(profile.project.root))
+    return profile.project
 
 
 @pytest.mark.slow
 @every_notebook
-def test_a_notebook_runs_as_it_is_opened(path, tmp_path):
-    takes = "results_dir" in path.read_text()
-    executed = run_all(path, tmp_path, **({"results_dir": str(tmp_path / "results")} if takes else {}))
-    comparison = path.stem == runner.COMPARISON_NOTEBOOK  # the one that only reads, here of a folder that is not there yet
-    assert len(results.load_all(tmp_path / "results")) == (takes and not comparison)
-    shown = json.dumps([cell.outputs for cell in executed.cells if cell.cell_type == "code"])
-    assert ("There are no results in" in shown) == comparison
+def test_a_notebook_runs_as_it_is_opened_where_nothing_is_fitted(path, copy, tmp_path, monkeypatch):
+    monkeypatch.setenv("FMLIB_FIT", "never")  # as the fits of the lesson's models take minutes
+    executed = run_all(path, copy, tmp_path)
+    notices = [
+        one.data["text/plain"]
+        for one in displays(executed)
+        if one.metadata.get("fmreport", {}).get("kind") == "notice"
+    ]
+    of_models = re.search(r"^show_model\(", path.read_text(encoding="utf-8"), re.M)
+    if of_models or path.stem in ("01_comparison", "08_appendix"):
+        assert notices, "a reader is told that results are missing"
+    assert not (copy.build / "lesson" / "results").exists()
 
 
 @pytest.mark.slow
-def test_the_comparison_tells_of_seeds_other_machines_and_what_failed(sample, tmp_path):
-    images = {"labels": sample.test_labels, "names": tuple(sample.class_names)}
-    for record in (*synthetic.ten_models(**images), synthetic.record("mlp", 0.7, seed=10, display_name="MLP", **images)):
-        results.save(record, tmp_path / "results")
-    source = runner.NOTEBOOKS_DIR / f"{runner.COMPARISON_NOTEBOOK}.py"
-    executed = run_all(source, tmp_path, results_dir=str(tmp_path / "results"), missing=["Forgotten"])
-    told = json.dumps([cell.outputs for cell in executed.cells if cell.cell_type == "code"], ensure_ascii=False)
-    for words in ("Test accuracy (%) over the seeds of each model", "Measured elsewhere, and so left out: MobileNetV3 (Test",
-                  "no evidence on transfer learning: VGG16, from scratch", "the only pre-trained network, EfficientNet-Lite0",
-                  "Missing, because the run failed: Forgotten", "over 2 seeds"):
+def test_a_notebook_opened_by_hand_fits_what_it_shows_once(copy, tmp_path):
+    (path,) = (path for path in SOURCES if path.stem == "04_mlp")
+    run_all(path, copy, tmp_path)
+    lesson = load_profile("lesson", copy)
+    (record,) = results.load_all(lesson.results)
+    made = (lesson.results / "mlp" / "seed-9" / "result.json").stat().st_mtime_ns
+    executed = run_all(path, copy, tmp_path)
+    assert record.model == "mlp"
+    assert (lesson.results / "mlp" / "seed-9" / "result.json").stat().st_mtime_ns == made
+    assert f"{record.accuracy:.2%}" in json.dumps(executed)
+    shutil.rmtree(lesson.folder)
+
+
+MANY = """
+description: made-up results
+dataset: sample
+seeds: [9, 10]
+models:
+"""
+
+
+@pytest.mark.slow
+def test_the_comparison_tells_of_seeds_other_machines_and_what_is_missing(
+    copy, sample, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("FMLIB_FIT", "never")
+    made = synthetic.ten_models(labels=sample.test_labels, names=sample.class_names)
+    names = [one.model for one in made]
+    models = [f"  {name}: {{}}\n" for name in [*names, "svm_hog"]]
+    (copy.params / "many.yaml").write_text(MANY + "".join(models), encoding="utf-8")
+    try:
+        for job in jobs(load_profile("many", copy)):
+            if job.model == "svm_hog":
+                continue
+            of_model = made[names.index(job.model)]
+            update = {"key": job.key, "seed": job.seed}
+            results.save(of_model.model_copy(update=update), None, job.folder)
+        (path,) = (path for path in SOURCES if path.stem == "01_comparison")
+        executed = run_all(path, copy, tmp_path, profile="many")
+    finally:
+        (copy.params / "many.yaml").unlink()
+        shutil.rmtree(copy.build / "many", ignore_errors=True)
+    told = json.dumps([cell.get("outputs") for cell in executed.cells], ensure_ascii=False)
+    for words in (
+        "over the seeds",
+        "Test GPU",
+        "MobileNetV3",
+        "VGG16, from scratch",
+        "EfficientNet-Lite0",
+        "SVM on HOG",
+    ):
         assert words in told, words
 
 
+# --- Notebooks' sources -----------------------------------------------------------------------
+
+
 @every_notebook
-def test_the_parameters_are_literals_with_a_type_and_a_comment(path):
-    cell = parameters_cell(path)
-    lines = cell.splitlines()
-    for statement in ast.parse(cell).body:
+def test_a_notebook_has_one_parameters_cell_with_a_profile_and_a_seed(path):
+    cells = jupytext.read(path).cells
+    (cell,) = (one for one in cells if "parameters" in one.metadata.get("tags", []))
+    found = {}
+    for statement in ast.parse(cell.source).body:
         assert isinstance(statement, ast.AnnAssign), ast.unparse(statement)
         value = ast.literal_eval(statement.value)
         assert type(value).__name__ == ast.unparse(statement.annotation)
-        written = lines[statement.lineno - 1 : statement.end_lineno]
-        assert any(re.search(r"  # [\w\"]", line) for line in written), f"no comment: {ast.unparse(statement)}"
+        found[ast.unparse(statement.target)] = value
+    assert found == {"profile": "lesson", "seed": 9}, "what a reader gets who just opens it"
+    assert all("  # " in line for line in cell.source.splitlines()), "each says what it is"
 
 
 @every_notebook
-def test_a_notebook_calls_and_does_not_define_or_loop(path):
+def test_a_notebook_calls_and_does_not_define(path):
     code = "\n".join(cell.source for cell in jupytext.read(path).cells if cell.cell_type == "code")
-    wrong = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.For, ast.While, ast.Lambda)
-    assert [ast.unparse(node).splitlines()[0] for node in ast.walk(ast.parse(code)) if isinstance(node, wrong)] == []
-
-
-MEASURING = """\
-data = load_data(dataset, validation_fraction)
-classifier = build(model, parameters, seed)
-measured = measure(classifier, data)"""
-RECORDING = """\
-record = results.make_record(
-    model, classifier, data, measured, profile=profile, seed=seed, parameters=parameters, job_sha256=job_sha256 or None
-)
-results.save(record, results_dir)
-result = record.result"""
-
-
-@pytest.mark.parametrize("family", sorted({one.family for one in REGISTRY.values()}))
-def test_every_model_is_built_measured_and_recorded_in_the_same_words(family):
-    """A seed, parameter or fraction that a notebook dropped would still be in its record."""
-    cells = [cell.source for cell in jupytext.read(runner.NOTEBOOKS_DIR / f"{family}.py").cells]
-    assert MEASURING in cells and RECORDING in cells
+    wrong = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.While)
+    found = [node for node in ast.walk(ast.parse(code)) if isinstance(node, wrong)]
+    assert [ast.unparse(node).splitlines()[0] for node in found] == []
 
 
 @every_notebook
@@ -231,17 +326,41 @@ def test_a_notebook_is_kept_as_text_for_the_python3_kernel(path):
     notebook = jupytext.read(path)
     assert notebook.metadata["kernelspec"]["name"] == "python3"
     assert notebook.metadata["jupytext"]["text_representation"]["format_name"] == "percent"
-    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    assert path.read_text(encoding="utf-8").startswith("# ---\n# jupyter:\n")
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    titles = re.findall(r"^# .+", "\n".join(texts), re.M)
+    assert len(titles) == 1, "a chapter has one title"
+
+
+def tagged(path: Path) -> dict[str, set[str]]:
+    """What kinds of cells of a notebook are about each model."""
+    kinds: dict[str, set[str]] = {}
+    for cell in jupytext.read(path).cells:
+        for tag in cell.metadata.get("tags", []):
+            if tag.startswith(runner.MODEL_TAG):
+                kinds.setdefault(tag.removeprefix(runner.MODEL_TAG), set()).add(cell.cell_type)
+    return kinds
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_model_of_a_profile_has_a_heading_and_a_section_in_some_notebook(name):
+    kinds: dict[str, set[str]] = {}
+    for path in SOURCES:
+        kinds |= tagged(path)
+    lacking = [one for one in load_profile(name).models if kinds.get(one) != {"markdown", "code"}]
+    assert lacking == []
 
 
 def test_texts_about_a_model_are_about_models_that_exist():
-    tags = {tag for path in SOURCES for cell in jupytext.read(path).cells for tag in cell.metadata.get("tags", [])}
-    about = {tag.removeprefix("model-") for tag in tags if tag.startswith("model-")}
-    assert about and about <= set(REGISTRY)
+    about = {model for path in SOURCES for model in tagged(path)}
+    assert about
+    for model in about:
+        build(model)  # is refused in words where there is none
 
 
 def test_no_executed_notebook_is_tracked():
-    if not (shutil.which("git") and (PROJECT_ROOT / ".git").exists()):
+    if not (shutil.which("git") and (HERE.root / ".git").exists()):
         pytest.skip("not a git checkout")
-    tracked = subprocess.run(["git", "ls-files", "*.ipynb"], cwd=PROJECT_ROOT, check=True, capture_output=True, text=True)
+    command = ["git", "ls-files", "*.ipynb"]
+    tracked = subprocess.run(command, cwd=HERE.root, check=True, capture_output=True, text=True)
     assert tracked.stdout == ""

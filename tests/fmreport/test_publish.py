@@ -3,148 +3,294 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+import nbformat
 import pytest
 import synthetic
+from PIL import Image
 
-from fmlib import __main__ as command
 from fmlib import results
-from fmlib.profiles import load_profile
+from fmlib.fitting import jobs
+from fmlib.profiles import Profile, load_profile
+from fmlib.project import Project
 from fmreport import runner
-from fmreport.publish import NotPublishable, publish, refresh_readme, results_table
-from fmreport.render import publish as module
+from fmreport.__main__ import main
+from fmreport.merge import write_outcome
+from fmreport.publish import (
+    NotPublishable,
+    publish,
+    results_section,
+    results_table,
+    take_picture,
+)
 
-CPU = load_profile("cpu")
-README = "# Title\n\n<!-- picture -->\n<!-- /picture -->\n\n<!-- results -->\nold\n<!-- /results -->\n\n"
-README += "<!-- gpu results -->\n<!-- /gpu results -->\n\nThe end.\n"
+PROFILE = """
+description: three models
+models: {xgboost: {}, decision_tree: {}, random_forest: {}}
+"""
+NOTEBOOK = """# %% [markdown]
+# # All models
+#
+# A sentence.
+
+# %% tags=["parameters"]
+profile: str = "cpu"
+seed: int = 9
+"""
+README = """# Title
+
+<!-- picture -->
+<!-- /picture -->
+
+<!-- results -->
+old
+<!-- /results -->
+
+<!-- gpu results -->
+<!-- /gpu results -->
+
+The end.
+"""
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+ACCURACY = {"xgboost": 0.95, "random_forest": 0.88, "decision_tree": 0.80}
+
+
+class World:
+    """A small project whose cpu profile's report is finished, of a clean commit."""
+
+    def __init__(self, root: Path) -> None:
+        self.project = Project(root)
+        self.readme = root / "README.md"
+
+    @staticmethod
+    def made(root: Path) -> World:
+        world = World(root)
+        for folder in (world.project.params, world.project.notebooks):
+            folder.mkdir()
+        (world.project.params / "cpu.yaml").write_text(PROFILE)
+        (world.project.notebooks / "01_all.py").write_text(NOTEBOOK)
+        world.readme.write_text(README)
+        world.finish("cpu")
+        return world
+
+    def profile(self, name: str = "cpu") -> Profile:
+        return load_profile(name, self.project)
+
+    def finish(self, name: str, **fields: object) -> None:
+        """Records of no fits, the told notebook and the report of a profile."""
+        profile = self.profile(name)
+        for job in jobs(profile):
+            known = {"key": job.key, "seed": job.seed, "git_commit": "c0ffee", "git_dirty": False}
+            result = synthetic.record(job.model, ACCURACY[job.model], **known | fields)
+            results.save(result, None, job.folder)
+            (job.folder / "model.skops").write_text("a fitted model")
+        self.tell(name)
+
+    def tell(self, name: str = "cpu") -> None:
+        """Tell of the records as they are, without running the notebook; and render."""
+        profile = self.profile(name)
+        for path in runner.notebooks(profile):
+            notebook = runner.source(path, profile)
+            notebook.metadata["fmreport"] = {"sha256": runner.inputs_sha256(notebook, profile)}
+            told = runner.executed_path(profile, path.stem)
+            told.parent.mkdir(exist_ok=True)
+            nbformat.write(notebook, told)
+        write_outcome(runner.standing(profile), say=str)
+
+    def publish(self, name: str = "cpu") -> Path:
+        return publish(self.profile(name))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World.made(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture
-def finished(tmp_path, monkeypatch):
-    """A build folder whose report is finished and current, made from a clean commit; and where it would be published."""
-    build = tmp_path / "build"
-    for record in synthetic.clear_winner(git_commit="c0ffee", git_dirty=False):
-        results.save(record, build / "cpu" / "results")
-    for name in ("report.html", "report.pdf"):
-        (build / "cpu" / name).write_text(f"this is {name}")
-    (tmp_path / "README.md").write_text(README)
-    monkeypatch.setattr(module, "current_outcome", lambda profile, folder: runner.Outcome(profile, folder / profile.name))
-    monkeypatch.setattr(module, "is_current", lambda outcome: True)
-    monkeypatch.setattr(module, "_picture", lambda page, target: target.write_bytes(b"picture"))
-    return {"build_dir": build, "docs": tmp_path / "docs", "readme": tmp_path / "README.md"}
+def world(finished: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A copy of the finished project, to be changed and published, where there is no browser."""
+    monkeypatch.setenv("PATH", "")
+    shutil.copytree(finished.project.root, tmp_path / "world")
+    return World(tmp_path / "world")
 
 
-def test_a_finished_report_is_copied_with_its_results(finished):
-    docs = publish(CPU, **finished)
-    assert (docs / "index.html").read_text() == "this is report.html" and (docs / "report.pdf").is_file()
+# --- What is published ------------------------------------------------------------------------
+
+
+def test_a_finished_report_is_copied_with_its_results_and_without_the_models(world):
+    docs, build = world.publish(), world.profile().folder
+    assert docs == world.project.docs
+    assert (docs / "index.html").read_bytes() == (build / "report.html").read_bytes()
+    assert (docs / "report.pdf").read_bytes() == (build / "report.pdf").read_bytes()
     assert len(results.load_all(docs / "results")) == 3
-    readme = finished["readme"].read_text()
+    kept = {path.name for path in (docs / "results").rglob("*") if path.is_file()}
+    assert kept == {"result.json", "predictions.npz"}
+
+
+def test_the_readme_has_a_row_a_model_the_best_first(world):
+    world.publish()
+    readme = world.readme.read_text()
     assert readme.startswith("# Title") and readme.endswith("The end.\n") and "old" not in readme
-    assert readme.index("Alpha") < readme.index("Beta") < readme.index("Gamma"), "best first"
-    assert "| Alpha | 0.9500 (0.93" in readme and "docs/report.png" in readme
+    names = ("XGBoost", "Random Forest", "Decision Tree")
+    places = [readme.index(f"| {name} |") for name in names]
+    assert places == sorted(places) and "| XGBoost | 0.9500 (0.93" in readme
+    assert "docs/report.png" in readme
 
 
-def test_the_readme_has_a_row_a_model_whatever_the_seeds(finished):
-    for seed in (1, 2):
-        record = synthetic.record("beta", 0.7, seed=seed, git_commit="c0ffee", git_dirty=False)
-        results.save(record, finished["build_dir"] / "cpu" / "results")
-    publish(CPU, **finished)
-    rows = [line for line in finished["readme"].read_text().splitlines() if line.startswith("| Beta")]
-    assert len(rows) == 1 and "0.7000" in rows[0]  # of its first seed, as in the report
+def test_publishing_again_replaces_what_was_there(world):
+    docs = world.publish()
+    (docs / "results" / "decision_tree" / "left-over").mkdir()
+    first = world.readme.read_text()
+    world.publish()
+    assert not (docs / "results" / "decision_tree" / "left-over").exists()
+    assert world.readme.read_text() == first
 
 
-def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
-    here = [synthetic.record(name, 0.9, train_seconds=11, fit_wall_seconds=22, predict_seconds=3.3) for name in ("a", "b")]
-    elsewhere = synthetic.record("c", 0.95, machine=synthetic.ELSEWHERE)
-    found = results_table([*here, elsewhere]).set_index("model")
-    assert found.columns[1:].to_list() == ["training (s)", "whole fit (s)", "predicting 2,000 (s)", "memory (MiB)"]
-    assert found.loc["A"].to_list()[1:] == ["11", "22", "3.30", "300"]
-    assert found.loc["C"].to_list()[1:] == [""] * 4 and found.loc["C", "accuracy"].startswith("0.9500")
+def test_without_a_browser_the_picture_stays(world, capsys):
+    world.project.docs.mkdir()
+    (world.project.docs / "report.png").write_bytes(b"a picture")
+    world.publish()
+    assert (world.project.docs / "report.png").read_bytes() == b"a picture"
+    assert "no Chromium here" in capsys.readouterr().err
 
 
-def test_the_readme_says_what_was_measured_elsewhere(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text(README)
-    refresh_readme(readme, [*synthetic.clear_winner(), synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)], "results")
-    assert "on Test CPU, 2 cores. Times and memory are compared only among the 3 models" in readme.read_text()
-    assert "left out: Delta (Test GPU" in readme.read_text()
+@pytest.mark.slow
+@pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH")
+def test_the_readmes_picture_is_of_the_pages_beginning(finished, tmp_path):
+    take_picture(finished.profile().folder / "report.html", tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as picture:
+        assert picture.size == (1280, 1000) and len(picture.getcolors(2**24)) > 10
 
 
-def test_publishing_again_replaces_what_was_there(finished):
-    docs = publish(CPU, **finished)
-    (docs / "results" / "alpha" / "left-over").mkdir()
-    first = finished["readme"].read_text()
-    publish(CPU, **finished)
-    assert not (docs / "results" / "alpha" / "left-over").exists() and finished["readme"].read_text() == first
-
-
-def test_the_gpu_profile_has_a_folder_and_a_table_of_its_own(finished):
-    (finished["build_dir"] / "cpu").rename(finished["build_dir"] / "gpu")
-    assert publish(load_profile("gpu"), **finished) == finished["docs"] / "gpu"
-    before, after = (text.split("<!-- gpu results -->\n") for text in (README, finished["readme"].read_text()))
+def test_the_gpu_profile_has_a_folder_and_a_table_of_its_own(world):
+    (world.project.params / "gpu.yaml").write_text(PROFILE)
+    world.finish("gpu", peak_vram_mb=512.0)
+    assert world.publish("gpu") == world.project.docs / "gpu"
+    marker = "<!-- gpu results -->\n"
+    before, after = README.split(marker), world.readme.read_text().split(marker)
     assert after[0] == before[0], "the other table and the picture are the cpu profile's"
     assert after[1].startswith("| model |") and after[1].endswith(before[1])
 
 
-def test_the_readme_says_whose_memory_is_meant_where_some_is_a_gpus(tmp_path):
-    readme = tmp_path / "README.md"
+def test_any_other_profile_has_a_folder_and_leaves_the_readme_alone(world):
+    (world.project.params / "mine.yaml").write_text(PROFILE)
+    world.finish("mine")
+    assert (world.publish("mine") / "index.html").is_file()
+    assert world.readme.read_text() == README
+
+
+def test_a_model_with_several_seeds_has_one_row_of_the_first():
+    seeds = [
+        synthetic.record("beta", accuracy, seed=seed) for seed, accuracy in ((2, 0.9), (1, 0.7))
+    ]
+    table = results_table(seeds)
+    assert len(table) == 1 and table["accuracy"][0].startswith("0.7000")
+
+
+def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
+    costs = dict(train_seconds=11, fit_wall_seconds=22, predict_seconds=3.3)
+    here = [synthetic.record(name, 0.9, **costs) for name in ("a", "b")]
+    elsewhere = synthetic.record("c", 0.95, machine=synthetic.ELSEWHERE)
+    found = results_table([*here, elsewhere]).set_index("model")
+    columns = ["training (s)", "whole fit (s)", "predicting 2,000 (s)", "memory (MiB)"]
+    assert found.columns[1:].to_list() == columns
+    assert found.loc["a"].to_list()[1:] == ["11", "22", "3.30", "300"]
+    assert found.loc["c"].to_list()[1:] == [""] * 4
+    assert found.loc["c", "accuracy"].startswith("0.9500")
+
+
+def test_the_readme_says_what_was_measured_elsewhere():
+    delta = synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)
+    words = results_section([*synthetic.clear_winner(), delta])
+    assert "with its 95 % interval, on Test CPU, 2 cores." in words
+    assert "delta" in words.rpartition("|")[2] and "Test GPU" in words
+
+
+def test_the_readme_says_whose_memory_is_meant_where_some_is_a_gpus():
     for vram, says in ((None, False), (512.0, True)):
-        readme.write_text(README)
-        refresh_readme(readme, [synthetic.record("alpha", 0.9, peak_vram_mb=vram)], "gpu results")
-        assert ("Memory, of processor and GPU together, is what training needs." in readme.read_text()) is says
+        words = results_section([synthetic.record("alpha", 0.9, peak_vram_mb=vram)])
+        assert ("processor and GPU together" in words) is says
 
 
-def test_the_sample_is_not_published(finished):
-    with pytest.raises(NotPublishable, match="sample"):
-        publish(load_profile("smoke"), **finished)
+# --- What is refused --------------------------------------------------------------------------
 
 
-def test_an_unfinished_report_is_not_published(finished, monkeypatch):
-    task = runner.Task("cnn-seed-9", "03_cnn", {}, {})
-    stale = lambda profile, folder: runner.Outcome(profile, folder, failures=[runner.Failure(task, "stale")])  # noqa: E731
-    monkeypatch.setattr(module, "current_outcome", stale)
-    with pytest.raises(NotPublishable, match=r"cnn-seed-9.*make report PROFILE=cpu"):
-        publish(CPU, **finished)
-    assert not finished["docs"].exists()
+def write_sample(world: World) -> None:
+    (world.project.params / "cpu.yaml").write_text(f"dataset: sample\n{PROFILE}")
 
 
-def test_a_report_older_than_its_notebooks_is_not_published(finished, monkeypatch):
-    monkeypatch.setattr(module, "is_current", lambda outcome: False)
-    with pytest.raises(NotPublishable, match="the report"):
-        publish(CPU, **finished)
+def remove_record(world: World) -> None:
+    shutil.rmtree(world.profile().results / "random_forest")
 
 
-def test_a_page_that_is_too_large_is_not_published(finished):
-    with (finished["build_dir"] / "cpu" / "report.html").open("r+b") as page:
+def change_parameters(world: World) -> None:
+    path = world.project.params / "cpu.yaml"
+    path.write_text(PROFILE.replace("decision_tree: {}", "decision_tree: {max_depth: 3}"))
+
+
+def change_notebook(world: World) -> None:
+    path = world.project.notebooks / "01_all.py"
+    path.write_text(NOTEBOOK.replace("A sentence", "Another sentence"))
+
+
+def remove_pdf(world: World) -> None:
+    (world.profile().folder / "report.pdf").unlink()
+
+
+def grow_page(world: World) -> None:
+    with (world.profile().folder / "report.html").open("r+b") as page:
         page.truncate(8_100_000)
-    with pytest.raises(NotPublishable, match=r"8\.1 MB; wanted at most 8 MB"):
-        publish(CPU, **finished)
-    assert not finished["docs"].exists()
+
+
+def remove_markers(world: World) -> None:
+    world.readme.write_text("# no markers")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (write_sample, "cpu runs on the sample"),
+        (remove_record, r"random_forest-seed-9; run `make report PROFILE=cpu`"),
+        (change_parameters, r"decision_tree-seed-9"),
+        (change_notebook, r"the report; run `make report PROFILE=cpu`"),
+        (remove_pdf, "the report"),
+        (grow_page, r"8\.1 MB; wanted at most 8 MB"),
+        (remove_markers, "the README has no markers <!-- results -->"),
+    ],
+)
+def test_what_is_unfinished_or_no_good_is_refused_and_changes_nothing(
+    world: World, spoil: Callable[[World], None], says: str
+):
+    spoil(world)
+    readme = world.readme.read_text()
+    with pytest.raises(NotPublishable, match=says):
+        world.publish()
+    assert not world.project.docs.exists() and world.readme.read_text() == readme
 
 
 @pytest.mark.parametrize("dirty", [True, None])
-def test_results_of_uncommitted_code_are_not_published(finished, dirty):
-    path = finished["build_dir"] / "cpu" / "results" / "beta" / "seed-9" / "result.json"
+def test_results_of_uncommitted_code_are_not_published(world, dirty):
+    job = next(job for job in jobs(world.profile()) if job.model == "random_forest")
+    path = job.folder / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_dirty": dirty}))
-    with pytest.raises(NotPublishable, match="beta"):
-        publish(CPU, **finished)
+    world.tell()
+    with pytest.raises(NotPublishable, match="uncommitted changes or outside git: random_forest"):
+        world.publish()
+    assert not world.project.docs.exists()
 
 
-def test_nothing_that_was_never_run_counts_as_finished(tmp_path):
-    outcome = runner.current_outcome(CPU, tmp_path)
-    assert len(outcome.failures) == len(CPU.models) + 2 and not outcome.executed
+def test_nothing_that_was_never_run_counts_as_finished(world):
+    shutil.rmtree(world.project.build)
+    with pytest.raises(NotPublishable, match="decision_tree-seed-9"):
+        world.publish()
+    outcome = runner.standing(world.profile())
+    assert outcome.failed and [one.path for one in outcome.chapters] == [None]
 
 
 def test_the_command_says_why_not_and_fails(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["fmlib", "publish", "--profile", "smoke"])
-    assert command.main() == 1
-    assert "sample" in capsys.readouterr().err
-
-
-def test_a_readme_without_markers_is_left_alone(tmp_path: Path):
-    readme = tmp_path / "README.md"
-    readme.write_text("# no markers")
-    with pytest.raises(NotPublishable, match="markers"):
-        refresh_readme(readme, synthetic.clear_winner(), "results")
-    assert readme.read_text() == "# no markers"
+    monkeypatch.setattr("sys.argv", ["fmreport", "publish", "--profile", "smoke"])
+    assert main() == 1
+    assert "not published: profile smoke runs on the sample" in capsys.readouterr().err

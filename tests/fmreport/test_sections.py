@@ -1,143 +1,379 @@
-"""What a notebook says about its model."""
+"""What a chapter shows of its model, and what the appendix looks up."""
 
 from __future__ import annotations
 
 import pytest
 import synthetic
+import torch
+from torch import nn
 
-from fmlib import describe
-from fmlib.models.registry import REGISTRY, build
-from fmlib.results import ClassScore
+from fmlib.fitting import FitError, fit_or_load, job_of
+from fmlib.models.registry import MODELS, build
+from fmlib.models.transfer import Backbone
+from fmlib.profiles import Profile, load_profile
+from fmlib.project import Project
+from fmlib.results import ClassScore, Epoch, Weights
 from fmlib.training import Recipe
+from fmreport import sections
 
 QUICK = {"epochs": 1, "batch_size": 50}
+TINY = """
+description: a tree and a network that are fitted, and a forest that is not
+dataset: sample
+models:
+  decision_tree: {max_depth: 4}
+  mlp: {hidden_sizes: [16], recipe: {epochs: 2}}
+  random_forest: {n_estimators: 3}
+"""
 
 
-def settings_of(classifier) -> dict[str, str]:
-    return dict(describe.parameter_table(classifier).itertuples(index=False))
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory: pytest.TempPathFactory) -> Profile:
+    project = Project(tmp_path_factory.mktemp("sections"))
+    project.params.mkdir()
+    (project.params / "tiny.yaml").write_text(TINY, encoding="utf-8")
+    profile = load_profile("tiny", project)
+    for model in ("decision_tree", "mlp"):
+        fit_or_load(job_of(profile, model), here=True)
+    return profile
 
 
-@pytest.mark.parametrize("model", list(REGISTRY))
-def test_every_models_settings_are_shown_as_text_without_a_fit(model):
-    table = describe.parameter_table(build(model))
-    assert table.columns.tolist() == ["setting", "value"] and len(table) > 2
-    assert all(isinstance(value, str) and value for value in table["value"])
-    assert table["setting"].is_unique
+@pytest.fixture(autouse=True)
+def _no_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FMLIB_FIT", "never")  # as in a report's kernels
 
 
-def test_settings_include_defaults_and_read_like_words():
-    given = settings_of(build("mlp", {"hidden_sizes": [8, 4], "recipe": {"lr": 0.00012345, "augmentation": {"flip": True}}}))
-    assert given["hidden sizes"] == "8, 4" and given["lr"] == "0.0001234" and given["flip"] == "yes"
-    assert given["patience"] == "none" and given["batch norm"] == "yes" and given["optimizer"] == "adam"
-    assert settings_of(build("decision_tree", {"max_depth": 3}))["max depth"] == "3"
+# --- A model's section ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("capable", "shown"), [(True, "bfloat16"), (False, "float32, as there is no bfloat16 here")])
-def test_the_precision_shown_is_the_one_computed_in(monkeypatch, capable, shown):
-    monkeypatch.setattr(describe, "has_bfloat16", lambda _device: capable)
-    assert settings_of(build("mlp", {"recipe": {"precision": "bfloat16"}}))["precision"] == shown
-    assert settings_of(build("mlp"))["precision"] == "float32"
+def test_a_section_shows_the_models_code_and_how_it_does(profile, shown):
+    sections.show_model(profile, "decision_tree", 9)
+    result, _ = fit_or_load(job_of(profile, "decision_tree"))
+    told = "\n".join(shown.prose)
+    assert shown.prose[0].startswith("```python\n") and "class DecisionTree(Estimator)" in told
+    assert "**Decision Tree**" in told and f"{result.parameter_count:,} parameters" in told
+    assert f"Of 500 test images {result.accuracy:.2%} are classified correctly" in told
+    assert shown.names("table") == ["decision_tree-classes"]
+    assert shown.names("figure") == ["decision_tree-confusion-matrix"], "a tree has no epochs"
+    assert shown.notices == []
 
 
-@pytest.mark.parametrize(
-    ("model", "parameters"),
-    [("mlp", {"hidden_sizes": [6]}), ("cnn", {"widths": [4]}), ("study_cnn", {}),
-     ("cnn", {"widths": [4], "recipe": QUICK | {"flip_averaging": True}})],
-)  # fmt: skip
-def test_a_networks_layers_are_listed_once_in_order_with_all_their_weights(few, model, parameters):
-    classifier = build(model, {"recipe": QUICK} | parameters).fit(*few.train, few.validation)
-    before = classifier.predict_proba(few.test_images)
-    table = describe.network_table(classifier)
-    assert table.columns.tolist() == ["layer", "output", "weights"]
-    assert table["weights"].sum() == classifier.parameter_count()
-    assert table["output"].iloc[-1] == "10"
-    assert (classifier.predict_proba(few.test_images) == before).all()
+def test_a_networks_section_shows_how_it_learnt(profile, shown):
+    sections.show_model(profile, "mlp", 9)
+    assert shown.names("figure") == ["mlp-learning-curves", "mlp-confusion-matrix"]
+    assert all(one["alt"] and one["caption"] for one in shown.of_kind("figure"))
 
 
-def test_the_layers_of_a_network_have_names_in_words(few):
-    classifier = build("cnn", {"widths": [4], "recipe": QUICK}).fit(*few.train, few.validation)
-    rows = describe.network_table(classifier)[["layer", "output"]].values.tolist()
-    assert rows[0] == ["convolution", "8 × 27 × 27"]  # noqa: RUF001
-    assert ["batch normalisation", "4 × 13 × 13"] in rows  # noqa: RUF001
-    assert rows[-1] == ["ScaledLinear", "10"] or rows[-1] == ["dense", "10"]
+def test_a_model_without_a_result_is_told_and_the_next_one_stands(profile, shown):
+    sections.show_model(profile, "random_forest", 9)
+    assert shown.prose == [] and shown.notices == ["Random Forest has no result: never fitted"]
+    sections.show_model(profile, "decision_tree", 9)
+    assert shown.names("table") == ["decision_tree-classes"]
 
 
-def test_the_class_report_has_a_row_a_class_and_their_mean():
-    result = synthetic.record("alpha", 0.8, size=100).result
-    table = describe.class_report(result)
-    assert table["class"].tolist() == [*synthetic.NAMES, "mean"]
-    assert table["images"].tolist() == [20] * 5 + [100]
-    assert table["F1"].iloc[-1] == pytest.approx(sum(score.f1 for score in result.classes) / 5)
+def test_a_model_that_the_profile_lacks_is_told_where_a_notebook_is_opened_by_hand(profile, shown):
+    sections.show_model(profile, "svm", 9)
+    assert shown.prose == [] and shown.notices == ["SVM is no model of the profile tiny."]
 
 
-@pytest.fixture
-def from_scratch(few):
-    """A transfer model without weights, whose recipe for that differs from the one of fine-tuning."""
-    parameters = {"weights": "none", "layer_decay": 0.5, "frozen_stages": 1, "recipe": QUICK | {"lr": 0.02, "image_size": 32},
-                  "scratch": QUICK | {"lr": 0.03, "image_size": 28}}
-    return build("mobilenet_v3_small", parameters).fit(*few.train, few.validation)
+def test_a_fit_that_failed_is_told_with_its_reason(profile, shown):
+    log = job_of(profile, "random_forest").log
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("Traceback\nMemoryError: no room for a forest\n")
+    try:
+        sections.show_model(profile, "random_forest", 9)
+    finally:
+        log.unlink()
+    assert shown.notices == ["Random Forest has no result: MemoryError: no room for a forest"]
 
 
-def test_the_settings_of_a_network_from_scratch_are_those_it_was_trained_by(from_scratch):
-    given = settings_of(from_scratch)
-    assert (given["lr"], given["image size"]) == ("0.03", "28")
-    assert not {"layer decay", "frozen stages", "new stem"} & set(given) and not [name for name in given if "probe" in name]
+def test_another_seed_is_another_result(profile, shown):
+    sections.show_model(profile, "decision_tree", 10)
+    assert len(shown.notices) == 1 and shown.prose == []
+    with pytest.raises(FitError):
+        fit_or_load(job_of(profile, "decision_tree", 10))
 
 
-@pytest.fixture
-def told(monkeypatch) -> list[str]:
-    """Captions of figures, and what else is shown, as text."""
-    texts: list[str] = []
-    monkeypatch.setattr(describe, "show_figure", lambda _plot, caption, _name: texts.append(caption))
-    monkeypatch.setattr("IPython.display.display", lambda thing, **_: texts.append(str(thing.data)))
-    return texts
-
-
-def history(*losses: float, stage: str = "train") -> list[dict[str, object]]:
-    return [{"stage": stage, "epoch": i, "validation_loss": loss, "validation_accuracy": 1 - loss, "train_seconds": 2.0}
-            for i, loss in enumerate(losses, 1)]  # fmt: skip
-
-
-def test_a_stage_ends_with_the_weights_that_it_leaves():
-    classifier = build("mlp")
-    classifier.history_ = history(0.5, 0.25, 0.75, stage="probe") + history(0.5, 0.125, 0.25)
-    classifier.recipes_ = {"probe": Recipe(), "train": Recipe(patience=1, flip_averaging=True)}
-    table = describe.stage_table(classifier).values.tolist()
-    assert table == [["probe", 3, "no", 0.25, 6.0], ["train", 3, "yes", 0.875, 6.0]]
+# --- Words ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("probe", "fine_tuning", "says"),
-    [({}, {"label_smoothing": 0.1}, "The training loss of fine-tuning includes label smoothing."), ({}, {}, None),
-     ({"label_smoothing": 0.1}, {"label_smoothing": 0.1, "mixup": 0.2},
-      "The training loss includes label smoothing. The training loss of fine-tuning includes mixup."),
-     ({}, {"shift_averaging": 1}, "by epoch. Validation looks at the images as they are, a prediction also at")],
-)  # fmt: skip
-def test_a_learning_curve_says_what_its_numbers_include(told, probe, fine_tuning, says):
-    classifier, result = build("mlp"), synthetic.record("alpha", 0.9, history=3).result
-    classifier.recipes_ = {"probe": Recipe(**probe), "fine-tuning": Recipe(**fine_tuning)}
-    describe.show_training(classifier, result)
-    assert (says in told[0]) if says else ("includes" not in told[0])
-    assert told[1] == describe.training_sentence(result)
+    ("weights", "says"),
+    [
+        (None, "1,000 parameters, "),
+        (Weights(source="none"), "**No ImageNet weights were at hand**, so it is trained from"),
+        (Weights(source="resnet34-b627a593.pth"), "weights in `resnet34-b627a593.pth`"),
+    ],
+)
+def test_a_models_size_is_told_with_what_it_started_from(weights, says):
+    words = sections.size_sentence(synthetic.record("resnet34", 0.9, weights=weights))
+    assert says in words and ("weights" in words) == (weights is not None)
+
+
+def test_a_model_that_nobody_counted_is_told_without_numbers():
+    bare = synthetic.record("mine", 0.9, parameter_count=None, flops_per_image=None)
+    assert sections.size_sentence(bare) == "**mine**."
 
 
 @pytest.mark.parametrize(
     ("fields", "says", "does_not_say"),
     [
-        ({"train_seconds": 10.0, "fit_wall_seconds": 12.0}, ["10.0 s", "Test CPU, 2 cores", "whole fit took 12.0 s", "300 MiB"],
-         "GPU"),
+        (
+            {"train_seconds": 10.0, "fit_wall_seconds": 12.0},
+            ["10.0 s", "Test CPU, 2 cores", "took 12.0 s", "300 MiB"],
+            "GPU",
+        ),
         ({"train_seconds": 10.0, "fit_wall_seconds": 10.1}, ["10.0 s"], "whole fit"),
-        ({"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE}, ["2,048 MiB of GPU memory", "Test GPU"], "None"),
+        (
+            {"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE},
+            ["2,048 MiB of GPU memory", "Test GPU"],
+            "None",
+        ),
     ],
-)  # fmt: skip
+)
 def test_the_cost_of_training_is_told_in_words(fields, says, does_not_say):
-    sentence = describe.training_sentence(synthetic.record("alpha", 0.9, **fields).result)
-    assert all(part in sentence for part in says) and does_not_say not in sentence
+    words = sections.training_sentence(synthetic.record("alpha", 0.9, **fields))
+    assert [part for part in says if part not in words] == [] and does_not_say not in words
 
 
 def test_the_outcome_is_told_with_the_worst_class_by_f1():
-    result = synthetic.record("alpha", 0.9, size=2000).result
-    classes = [ClassScore(name=name, precision=1, recall=1, f1=f1, support=400)
-               for name, f1 in zip(synthetic.NAMES, (0.9, 0.95, 0.412, 0.8, 0.7), strict=True)]  # fmt: skip
-    sentence = describe.test_sentence(result.model_copy(update={"classes": classes}))
-    assert "2,000 test images 90.00%" in sentence and "hardest class is pullover (0.412)" in sentence
+    result = synthetic.record("alpha", 0.9, size=2000)
+    scores = zip(synthetic.NAMES, (0.9, 0.95, 0.412, 0.8, 0.7), strict=True)
+    classes = [
+        ClassScore(name=name, precision=1, recall=1, f1=f1, support=400) for name, f1 in scores
+    ]
+    words = sections.test_sentence(result.model_copy(update={"classes": classes}))
+    assert "2,000 test images 90.00%" in words and "hardest class is pullover (0.412)" in words
+
+
+# --- A section's parts ------------------------------------------------------------------------
+
+
+def test_the_class_report_has_a_row_a_class_and_their_mean():
+    result = synthetic.record("alpha", 0.8, size=100)
+    table = sections.class_report(result)
+    assert table["class"].tolist() == [*synthetic.NAMES, "mean"]
+    assert table["images"].tolist() == [20] * 5 + [100]
+    assert table["F1"].iloc[-1] == pytest.approx(sum(one.f1 for one in result.classes) / 5)
+
+
+@pytest.mark.parametrize(
+    ("probe", "fine_tuning", "says"),
+    [
+        ({}, {}, None),
+        (
+            {},
+            {"label_smoothing": 0.1},
+            "The training loss of fine-tuning includes label smoothing.",
+        ),
+        (
+            {"label_smoothing": 0.1},
+            {"label_smoothing": 0.1, "mixup": 0.2},
+            "The training loss includes label smoothing. "
+            "The training loss of fine-tuning includes mixup.",
+        ),
+        (
+            {},
+            {"shift_averaging": 1},
+            "Validation looks at the images as they are, a prediction also at moved ones.",
+        ),
+    ],
+)
+def test_a_learning_curve_says_what_its_numbers_include(shown, probe, fine_tuning, says):
+    network, result = build("mlp"), in_stages("alpha", probe=[0.5], **{"fine-tuning": [0.4]})
+    network.recipes_ = {"probe": Recipe(**probe), "fine-tuning": Recipe(**fine_tuning)}
+    sections.show_training(network, result)
+    (figure,) = shown.of_kind("figure")
+    caption = figure["caption"]
+    assert caption.endswith("by epoch.") if says is None else says in caption
+    assert shown.names("table") == ["alpha-stages"]
+
+
+def in_stages(model: str, **losses: list[float]) -> synthetic.Result:
+    """A result of a network that was trained in stages with these validation losses."""
+    epochs = [
+        Epoch(
+            stage=stage,
+            epoch=number,
+            lr=0.1,
+            train_loss=loss,
+            validation_loss=loss,
+            validation_accuracy=1 - loss,
+            train_seconds=2,
+            rss_mb=500,
+        )
+        for stage, of_stage in losses.items()
+        for number, loss in enumerate(of_stage, 1)
+    ]
+    return synthetic.record(model, 0.9).model_copy(update={"history": epochs})
+
+
+def test_a_stage_ends_with_the_weights_that_it_leaves():
+    network = build("mlp")
+    network.recipes_ = {"probe": Recipe(), "train": Recipe(patience=1)}
+    result = in_stages("alpha", probe=[0.5, 0.25, 0.75], train=[0.5, 0.125, 0.25])
+    table = sections.stage_table(network, result)
+    assert table["stage"].tolist() == ["probe", "train"] and table["epochs"].tolist() == [3, 3]
+    assert table["validation accuracy"].tolist() == [0.25, 0.875], "the last, and the best"
+    assert table["training (s)"].tolist() == [6.0, 6.0]
+
+
+# --- Where a network looks --------------------------------------------------------------------
+
+
+def bright(frozen: int = 0) -> Backbone:
+    """A network that sees brightness: the more of it, the more class 1."""
+    see = nn.Conv2d(1, 1, 1, bias=False)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    network = Backbone([see, pool], 2, torch.zeros(1, 1, 16, 16))
+    with torch.no_grad():
+        see.weight.fill_(1)
+        network.head.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+    network.frozen = frozen
+    return network
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_map_is_hot_where_the_patch_that_decides_is(frozen):
+    images = torch.zeros(2, 1, 16, 16)
+    images[0, :, 2:6, 2:6] = 1
+    images[1, :, 9:14, 8:12] = 0.5
+    network = bright(frozen)
+    maps = sections.grad_cam(network, images, torch.tensor([1, 1]))
+    assert maps.shape == (2, 16, 16) and torch.equal(maps > 0.5, images[:, 0] > 0)
+    assert network.frozen == frozen, "it can be trained on as before"
+    against = sections.grad_cam(network, images, torch.tensor([0, 0]))
+    assert against.max() == 0, "nothing speaks for the other class"
+
+
+@pytest.fixture(scope="module")
+def from_scratch(few):
+    """A transfer model without weights, whose recipe for that differs from fine-tuning's."""
+    parameters = {
+        "weights": "none",
+        "layer_decay": 0.5,
+        "frozen_stages": 1,
+        "recipe": QUICK | {"lr": 0.02, "image_size": 32},
+        "scratch": QUICK | {"lr": 0.03, "image_size": 28},
+    }
+    return build("mobilenet_v3_small", parameters).fit(few)
+
+
+def test_heat_maps_are_from_0_to_1_and_of_the_images_size(from_scratch, few):
+    batch = from_scratch.inputs(few.test_images)
+    maps = sections.grad_cam(from_scratch.network_, batch, torch.zeros(20, dtype=torch.int64))
+    assert maps.shape == (20, *batch.shape[-2:]) and maps.isfinite().all()
+    assert maps.min() >= 0 and maps.max() <= 1
+
+
+def test_a_transfer_model_shows_where_it_looks_for_correct_and_wrong_images(
+    from_scratch, few, shown
+):
+    before = from_scratch.predict_proba(few.test_images)
+    result = synthetic.record("mobilenet_v3_small", 0.9)
+    sections.show_where_it_looks(from_scratch, result, few, each=3)
+    (figure,) = shown.of_kind("figure")
+    wrong = min(int((before.argmax(1) != few.test_labels).sum()), 3)
+    assert figure["name"] == "mobilenet_v3_small-grad-cam" and figure["alt"]
+    assert f"the last {wrong}) wrongly" in figure["caption"]
+    assert (from_scratch.predict_proba(few.test_images) == before).all()
+
+
+# --- Settings and layers ----------------------------------------------------------------------
+
+
+def settings_of(model) -> dict[str, str]:
+    return dict(sections.settings_table(model).itertuples(index=False))
+
+
+def test_settings_include_defaults_and_read_like_words(few):
+    recipe = QUICK | {"lr": 0.00012345, "augmentation": {"flip": True}}
+    given = settings_of(build("mlp", {"hidden_sizes": [8, 4], "recipe": recipe}).fit(few))
+    assert given["hidden sizes"] == "8, 4" and given["lr"] == "0.0001234"
+    assert given["flip"] == "yes" and given["patience"] == "none"
+    assert given["optimizer"] == "adam" and "momentum" not in given, "Adam has none"
+    tree = sections.settings_table(build("decision_tree", {"max_depth": 3}))
+    assert tree["setting"].is_unique and all(isinstance(one, str) for one in tree["value"])
+    assert settings_of(build("decision_tree", {"max_depth": 3}))["max depth"] == "3"
+
+
+@pytest.mark.parametrize("model", [one for one, cls in MODELS.items() if cls.family == "classical"])
+def test_every_classical_models_settings_are_shown_without_a_fit(model):
+    table = sections.settings_table(build(model))
+    assert table.columns.tolist() == ["setting", "value"] and len(table) > 1
+    assert all(isinstance(value, str) and value for value in table["value"])
+    assert table["setting"].is_unique
+
+
+@pytest.mark.parametrize(
+    ("capable", "shows"), [(True, "bfloat16"), (False, "float32, as there is no bfloat16 here")]
+)
+def test_the_precision_shown_is_the_one_computed_in(few, monkeypatch, capable, shows):
+    recipe = QUICK | {"precision": "bfloat16"}
+    network = build("mlp", {"hidden_sizes": [4], "recipe": recipe}).fit(few)
+    monkeypatch.setattr(sections, "has_bfloat16", lambda _device: capable)
+    assert settings_of(network)["precision"] == shows
+
+
+def test_the_settings_of_a_network_from_scratch_are_those_it_was_trained_by(from_scratch):
+    given = settings_of(from_scratch)
+    assert (given["lr"], given["image size"]) == ("0.03", "28")
+    assert not {"layer decay", "frozen stages", "new stem"} & set(given)
+    assert [name for name in given if "probe" in name or "scratch" in name] == []
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("mlp", {"hidden_sizes": [6]}),
+        ("cnn", {"widths": [4]}),
+        ("study_cnn", {}),
+        ("cnn", {"widths": [4], "recipe": QUICK | {"flip_averaging": True}}),
+    ],
+)
+def test_a_networks_layers_are_listed_once_in_order_with_all_their_weights(few, model, parameters):
+    network = build(model, {"recipe": QUICK} | parameters).fit(few)
+    before = network.predict_proba(few.test_images)
+    table = sections.layer_table(network)
+    assert table.columns.tolist() == ["layer", "output", "weights"]
+    assert table["weights"].sum() == network.parameter_count()
+    assert table["output"].iloc[-1] == "10"
+    assert (network.predict_proba(few.test_images) == before).all()
+
+
+def test_the_layers_of_a_network_have_names_in_words(few):
+    network = build("cnn", {"widths": [4], "recipe": QUICK}).fit(few)
+    names = set(sections.layer_table(network)["layer"])
+    assert {"convolution", "batch normalisation"} <= names
+
+
+# --- The appendix -----------------------------------------------------------------------------
+
+
+def test_the_appendix_shows_the_settings_of_what_was_fitted_and_names_the_rest(profile, shown):
+    sections.show_settings(profile, 9)
+    assert shown.names("table") == ["decision_tree-settings", "mlp-settings", "mlp-layers"]
+    assert shown.notices == ["Random Forest has no result in this profile."]
+    given = {row["setting"]: row["value"] for row in shown.table("mlp-settings")}
+    assert given["hidden sizes"] == "16" and given["epochs"] == "2"
+
+
+def test_the_appendix_shows_every_epoch_of_every_network(profile, shown):
+    sections.show_log(profile)
+    assert shown.names("table") == ["mlp-9-log"]
+    assert [row["epoch"] for row in shown.table("mlp-9-log")] == ["1", "2"]
+
+
+def test_the_appendix_shows_where_and_with_what_each_result_was_measured(shown):
+    versions = synthetic.HERE.model_copy(update={"versions": {"torch": "2.14"}})
+    newer = synthetic.ELSEWHERE.model_copy(update={"versions": {"torch": "2.15", "numpy": "2.1"}})
+    sections.show_environment(
+        [
+            synthetic.record("alpha", 0.9, machine=versions, git_commit="c0ffee" * 5),
+            synthetic.record("beta", 0.9, machine=newer, git_commit="d" * 40, git_dirty=True),
+            synthetic.record("gamma", 0.9, machine=versions),
+        ]
+    )
+    commits = [row["commit"] for row in shown.table("environment")]
+    assert commits == ["c0ffeec0ff", "d" * 10 + " with local changes", "none"]
+    assert shown.prose == ["Versions: numpy 2.1 and torch 2.14 or 2.15."]

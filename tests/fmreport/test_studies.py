@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from fmlib import __main__ as command_line
-from fmlib import studies
-from fmlib.data import ImageData
+from fmlib.data import Dataset
 from fmlib.models.registry import build
-from fmlib.profiles import ProfileError, load_profile
-from fmreport.studies import changed, load_study, run_study
+from fmlib.profiles import ProfileError, available_profiles
+from fmlib.project import HERE, Project
+from fmreport import studies
+from fmreport.__main__ import main
+from fmreport.studies import changed, load_study, run_study, show_studies, stale_rows
 
+NAME = "decision_tree-search"
 STUDY = """
-description: how deep a tree
+description: How deep a tree.
 model: decision_tree
 base: {criterion: entropy}
 common: {max_depth: 2}
@@ -27,76 +29,112 @@ variants:
   "deeper": {max_depth: 6}
   "impure": {criterion: gini}
 """
+CPU = """
+description: one tree
+dataset: sample
+models:
+  decision_tree: {max_depth: 9}
+"""
+EVERY = available_profiles(HERE.studies)
+
+
+class World:
+    """A small project with one study."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        project.studies.mkdir(parents=True)
+        self.write(STUDY)
+        self.profile(CPU)
+
+    def write(self, text: str, name: str = NAME) -> None:
+        (self.project.studies / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+    def change(self, old: str, new: str) -> None:
+        assert old in STUDY
+        self.write(STUDY.replace(old, new, 1))
+
+    def profile(self, text: str) -> None:
+        (self.project.params / "cpu.yaml").write_text(text, encoding="utf-8")
+
+    def run(self, data: Dataset | None, say: Callable[[str], object] = str) -> pd.DataFrame:
+        return run_study(NAME, self.project, data, say)
+
+    def kept(self) -> pd.DataFrame:
+        table = load_study(NAME, self.project).table()
+        assert table is not None
+        return table
+
+    def show(self) -> None:
+        show_studies("decision_tree", self.project)
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with one study, and for its table."""
-    (tmp_path / "tree-search.yaml").write_text(STUDY)
-    monkeypatch.setattr(studies, "TABLES_DIR", tmp_path)
-    monkeypatch.setattr(studies, "STUDIES_DIR", tmp_path)
-    monkeypatch.setattr(studies, "load_study", lambda name: load_study(name, tmp_path))
-    return tmp_path
+def world(tmp_path) -> World:
+    return World(Project(tmp_path))
 
 
 @pytest.fixture
-def untested(small: ImageData) -> ImageData:
-    """Data whose test images are a trap: no study may look at them."""
-    return replace(small, test_images=None, test_labels=None)
+def untested(small: Dataset) -> Dataset:
+    """Data whose test images all have another label: no study may look at them."""
+    return replace(small, test_labels=(small.test_labels + 1) % 10)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[dict]:
+def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[str]:
     """Notes every variant that is really fitted; interrupts the one after ``stop_after``."""
-    judged, judge = [], studies._judge
+    judged: list[str] = []
+    judge = studies.judge
 
-    def note(study, parameters, data):
+    def note(study, variant, data):
         if len(judged) == stop_after:
             raise KeyboardInterrupt
-        judged.append(parameters)
-        return judge(study, parameters, data)
+        judged.append(variant)
+        return judge(study, variant, data)
 
-    monkeypatch.setattr(studies, "_judge", note)
+    monkeypatch.setattr(studies, "judge", note)
     return judged
 
 
-@pytest.mark.parametrize("path", sorted(studies.STUDIES_DIR.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_study_of_the_project_is_valid(path):
-    study = load_study(path.stem)
-    assert path.stem.startswith(f"{study.model}-")
-    parameters = [study.parameters(variant) for variant in study.variants]
-    assert all(one not in parameters[:i] for i, one in enumerate(parameters)), "two variants are the same"
+# --- The project's own ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(studies.STUDIES_DIR.glob("*-search.yaml"))])
+@pytest.mark.parametrize("name", EVERY)
+def test_every_study_of_the_project_is_valid_and_has_no_variant_twice(name):
+    study = load_study(name)
+    assert name.startswith(f"{study.content.model}-")
+    parameters = [study.parameters(variant) for variant in study.content.variants]
+    assert all(one not in parameters[:i] for i, one in enumerate(parameters))
+
+
+@pytest.mark.parametrize("name", [name for name in EVERY if name.endswith("-search")])
 def test_a_search_has_a_whole_table_with_one_variant_that_the_cpu_profile_takes(name):
-    study, table = load_study(name), pd.read_csv(studies.TABLES_DIR / f"{name}.csv")
-    assert table["variant"].tolist() == list(study.variants)
-    assert len(studies._taken(study)) == 1, "wanted one of them in params/cpu.yaml"
+    study = load_study(name)
+    assert study.table()["variant"].tolist() == list(study.content.variants)
+    assert len(study.taken()) == 1, "wanted one of them in params/cpu.yaml"
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(studies.STUDIES_DIR.glob("*.yaml"))])
+@pytest.mark.parametrize("name", EVERY)
 def test_no_table_that_is_kept_is_of_other_settings_than_its_study_has_now(name):
-    path = studies.TABLES_DIR / f"{name}.csv"
-    assert not path.is_file() or studies.stale_rows(load_study(name), pd.read_csv(path)) == []
+    study = load_study(name)
+    table = study.table()
+    assert table is None or stale_rows(study, table) == []
 
 
-@pytest.mark.parametrize(("wrong", "message"), [
-    ({"base: {criterion: entropy}": "", "model: decision_tree": "model: decisio_tree"}, "no such model"),
-    ({"base: {criterion: entropy}": "base: {criterion: null}", "max_depth: 2": "criterion.x: 2"}, "criterion"),
-])
-def test_a_study_that_cannot_work_is_refused_in_words(tmp_path, wrong, message):
-    text = STUDY
-    for old, new in wrong.items():
-        text = text.replace(old, new)
-    (tmp_path / "tree-search.yaml").write_text(text)
-    with pytest.raises(ProfileError, match=message):
-        load_study("tree-search", tmp_path)
+# --- What a study says ------------------------------------------------------------------------
+
+
+def test_a_study_changes_the_cpu_profile_where_it_has_no_base_of_its_own(world):
+    world.change("base: {criterion: entropy}\n", "")
+    study = load_study(NAME, world.project)
+    assert study.parameters("as it is") == {"max_depth": 2}
+    assert study.parameters("impure") == {"max_depth": 2, "criterion": "gini"}
 
 
 def test_dotted_keys_change_a_copy_and_leave_the_base_alone():
     base = {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
     after = changed(base, {"recipe.lr": 0.2, "recipe.augmentation.flip": True, "widths": [8]})
-    assert after == {"widths": [8], "recipe": {"lr": 0.2, "epochs": 3, "augmentation": {"flip": True}}}
+    recipe = {"lr": 0.2, "epochs": 3, "augmentation": {"flip": True}}
+    assert after == {"widths": [8], "recipe": recipe}
     assert base == {"widths": [4], "recipe": {"lr": 0.1, "epochs": 3}}
 
 
@@ -106,157 +144,203 @@ def test_a_change_in_one_place_spares_what_yaml_shares_with_it():
     assert after == {"probe": {"lr": 0.1}, "recipe": {"lr": 0.2}}
 
 
-def test_every_variant_is_judged_on_the_validation_images_alone(place, untested, small):
-    said = []
-    table = run_study("tree-search", untested, said.append)
-    assert table["variant"].tolist() == ["as it is", "deeper", "impure"] and len(said) == 3
-    tree = build("decision_tree", {"criterion": "entropy", "max_depth": 6}).fit(*small.train, small.validation)
-    right = (tree.predict(small.validation_images) == small.validation_labels).mean()
-    assert table["accuracy"][1] == pytest.approx(right, abs=1e-4)
-    kept = pd.read_csv(place / "tree-search.csv")
-    assert kept.columns.tolist() == ["variant", "accuracy", "log_loss", "train_seconds", "machine", "seed", "parameters"]
-    assert np.allclose(kept["log_loss"], table["log_loss"])
-
-
-def test_a_second_run_measures_nothing_and_changes_nothing(place, untested, monkeypatch):
-    run_study("tree-search", untested, str)
-    before, judged = (place / "tree-search.csv").read_bytes(), counted(monkeypatch)
-    said = []
-    run_study("tree-search", untested, said.append)
-    assert len(said) == 3 and all(line.endswith(", kept from the table") for line in said)
-    assert judged == [] and (place / "tree-search.csv").read_bytes() == before
-
-
-def test_a_run_that_is_stopped_keeps_what_was_measured_before_and_goes_on_from_there(place, untested, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        counted(patch, stop_after=2)
-        run_study("tree-search", untested, str)
-    assert pd.read_csv(place / "tree-search.csv")["variant"].tolist() == ["as it is", "deeper"]
-    changed_study = STUDY.replace('"as it is": {}', '"new": {min_samples_leaf: 3}\n  "as it is": {}')
-    (place / "tree-search.yaml").write_text(changed_study)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        counted(patch, stop_after=1)  # stops at "impure", after "new"
-        run_study("tree-search", untested, str)
-    assert pd.read_csv(place / "tree-search.csv")["variant"].tolist() == ["new", "as it is", "deeper"]
-    judged = counted(monkeypatch)
-    table = run_study("tree-search", untested, str)
-    assert [one["criterion"] for one in judged] == ["gini"]
-    assert table["variant"].tolist() == ["new", "as it is", "deeper", "impure"]
-
-
-def test_a_study_with_a_new_first_variant_loses_nothing_when_that_one_fails(place, untested, monkeypatch):
-    run_study("tree-search", untested, str)
-    (place / "tree-search.yaml").write_text(STUDY.replace('"as it is": {}', '"new": {max_depth: 3}\n  "as it is": {}'))
-    counted(monkeypatch, stop_after=0)
-    with pytest.raises(KeyboardInterrupt):
-        run_study("tree-search", untested, str)
-    assert len(pd.read_csv(place / "tree-search.csv")) == 3
-
-
 @pytest.mark.parametrize(
     ("old", "new", "says"),
-    [("deeper\": {max_depth", "deeper\": {max_dept", "did you mean 'max_depth'"), ("gini", "guinea", "'gini' or 'entropy'"),
-     ("model: decision_tree", "model: tree", "no such model")],
-)  # fmt: skip
-def test_a_variant_that_its_model_refuses_is_an_error_before_anything_runs(place, untested, monkeypatch, old, new, says):
+    [
+        ('deeper": {max_depth', 'deeper": {max_dept', "did you mean 'max_depth'"),
+        ("gini", "guinea", "'gini' or 'entropy'"),
+        ("model: decision_tree", "model: decisio_tree", "did you mean 'decision_tree'"),
+        ("max_depth: 2", "criterion.x: 2", "criterion: wanted settings"),
+    ],
+)
+def test_a_variant_that_its_model_refuses_is_an_error_before_anything_runs(
+    world, untested, monkeypatch, old, new, says
+):
     judged = counted(monkeypatch)
-    (place / "tree-search.yaml").write_text(STUDY.replace(old, new))
+    world.change(old, new)
     with pytest.raises(ProfileError, match=says):
-        run_study("tree-search", untested, str)
-    assert judged == []
+        world.run(untested)
+    assert judged == [] and not world.project.tables.exists()
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [(None, "no study 'tree-serch' in .*; there are tree-search"), (STUDY + '  "deeper": {}\n', "'deeper' stands twice"),
-     (STUDY + "vairants: {}\n", "vairants: unknown key; did you mean 'variants'"), ("", "wanted keys and values")],
-)  # fmt: skip
-def test_a_study_that_is_none_is_told_in_one_line(place, monkeypatch, capsys, text, says):
-    monkeypatch.setattr("sys.argv", ["fmlib", "study", "tree-search" if text is not None else "tree-serch"])
-    monkeypatch.setattr("sys.stdout.reconfigure", lambda **_: None, raising=False)
-    if text is not None:
-        (place / "tree-search.yaml").write_text(text)
-    assert command_line.main() == 2
+    [
+        (STUDY + '  "deeper": {}\n', "'deeper' stands twice"),
+        (STUDY + "vairants: {}\n", "vairants: unknown key; did you mean 'variants'"),
+        ("", "wanted keys and values"),
+        (STUDY.partition("variants:")[0] + "variants: {}\n", "variants"),
+    ],
+)
+def test_a_study_that_is_none_is_told_in_one_line(world, text, says):
+    world.write(text)
+    with pytest.raises(ProfileError, match=re.escape(says)) as error:
+        load_study(NAME, world.project)
+    assert NAME in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_study_that_is_not_there_is_told_with_those_that_are(world):
+    with pytest.raises(ProfileError, match=f"no study 'tree-serch' in .*; there are {NAME}"):
+        load_study("tree-serch", world.project)
+
+
+def test_the_command_says_what_is_wrong_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fmreport", "study", "cnn-serch"])
+    assert main() == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: ") and re.search(says, told) and told.count("\n") == 1
+    assert told.startswith("error: no study 'cnn-serch'") and told.count("\n") == 1
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What a notebook would show, as text."""
-    texts = []
-    monkeypatch.setattr("IPython.display.display", lambda thing, **_: texts.append(str(getattr(thing, "data", thing))))
-    return texts
+# --- A run ------------------------------------------------------------------------------------
 
 
-def test_another_seed_is_another_measurement(place, untested, monkeypatch):
-    first = run_study("tree-search", untested, str)
-    (place / "tree-search.yaml").write_text(STUDY.replace("model: decision_tree", "model: decision_tree\nseed: 3"))
+def test_every_variant_is_judged_on_the_validation_images_alone(world, untested, small):
+    said: list[str] = []
+    table = world.run(untested, said.append)
+    assert table["variant"].tolist() == ["as it is", "deeper", "impure"] and len(said) == 3
+    tree = build("decision_tree", {"criterion": "entropy", "max_depth": 6}).fit(small)
+    correct = (tree.predict(small.validation_images) == small.validation_labels).mean()
+    assert table["accuracy"][1] == pytest.approx(correct, abs=1e-4)
+    columns = ["variant", "accuracy", "log_loss", "train_seconds", "machine", "seed", "parameters"]
+    assert world.kept().columns.tolist() == columns
+    assert np.allclose(world.kept()["log_loss"], table["log_loss"])
+    assert f"accuracy {correct:.4f} (validation)" in said[1]
+
+
+def test_a_run_takes_the_cpu_profiles_data(world):
+    assert len(world.run(None)) == 3
+
+
+def test_a_second_run_measures_nothing_and_changes_nothing(world, untested, monkeypatch):
+    world.run(untested)
+    path = world.project.tables / f"{NAME}.csv"
+    before, judged, said = path.read_bytes(), counted(monkeypatch), []
+    world.run(untested, said.append)
+    assert len(said) == 3 and all(line.endswith(", kept from the table") for line in said)
+    assert judged == [] and path.read_bytes() == before
+
+
+def test_a_run_that_is_stopped_keeps_what_was_measured_and_goes_on_from_there(
+    world, untested, monkeypatch
+):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        counted(patch, stop_after=2)
+        world.run(untested)
+    assert world.kept()["variant"].tolist() == ["as it is", "deeper"]
+    world.change('"as it is": {}', '"new": {min_samples_leaf: 3}\n  "as it is": {}')
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        counted(patch, stop_after=1)  # stops at "impure", after "new"
+        world.run(untested)
+    assert world.kept()["variant"].tolist() == ["new", "as it is", "deeper"]
     judged = counted(monkeypatch)
-    second = run_study("tree-search", untested, str)
+    table = world.run(untested)
+    assert judged == ["impure"]
+    assert table["variant"].tolist() == ["new", "as it is", "deeper", "impure"]
+
+
+def test_a_new_first_variant_that_fails_loses_nothing(world, untested, monkeypatch):
+    world.run(untested)
+    world.change('"as it is": {}', '"new": {max_depth: 3}\n  "as it is": {}')
+    counted(monkeypatch, stop_after=0)
+    with pytest.raises(KeyboardInterrupt):
+        world.run(untested)
+    assert len(world.kept()) == 3
+
+
+def test_another_seed_is_another_measurement(world, untested, monkeypatch):
+    first = world.run(untested)
+    world.change("model: decision_tree", "model: decision_tree\nseed: 3")
+    judged = counted(monkeypatch)
+    second = world.run(untested)
     assert len(judged) == 3 and set(first["seed"]) == {9} and set(second["seed"]) == {3}
 
 
-@pytest.mark.parametrize(("old", "new"), [("max_depth: 6", "max_depth: 5"), ("entropy", "gini"), ('"deeper"', '"less deep"')])
-def test_a_notebook_says_so_where_the_kept_rows_are_of_other_settings(place, untested, shown, old, new):
-    (place / "decision_tree-search.yaml").write_text(STUDY)
-    run_study("decision_tree-search", untested, str)
-    studies.show_search("decision_tree")
-    assert not [text for text in shown if "other settings" in text]
-    (place / "decision_tree-search.yaml").write_text(STUDY.replace(old, new, 1))
-    studies.show_search("decision_tree")
-    told = [text for text in shown if "other settings" in text]
-    assert len(told) == 1 and "deeper" in told[0] and "fmlib study decision_tree-search" in told[0]
+# --- In a notebook ----------------------------------------------------------------------------
 
 
-def test_a_search_from_scratch_is_no_search_of_fine_tuning(shown, monkeypatch):
-    monkeypatch.setattr(studies, "_show", lambda *_: None)
-    for model, pretrained in (("vgg16", True), ("vgg16", False), ("efficientnet_lite0", True)):
-        studies.show_search(model, pretrained)
-    assert ["not searched for" in text for text in shown] == [True, False, False]
-    assert ["were chosen from these trials, on validation images only" in text for text in shown] == [False, True, True]
+def test_the_kept_table_is_shown_with_what_it_is_about_and_the_machine(world, untested, shown):
+    world.run(untested)
+    world.show()
+    rows = shown.table(NAME)
+    assert [row["variant"] for row in rows] == ["as it is", "deeper", "impure"]
+    assert "taken" not in rows[0] and "machine" not in rows[0] and shown.notices == []
+    assert "How deep a tree." in shown.prose[0]
+    assert "has the settings of none of these trials" in shown.prose[0]
+    (table,) = shown.of_kind("table")
+    assert world.kept()["machine"][0] in table["caption"]
+    assert sum(row[1] for row in table["best"]) >= 1, "the best accuracy is marked"
 
 
-def test_a_notebook_says_how_to_make_a_table_that_is_not_there(place, shown):
-    (place / "decision_tree-search.yaml").write_text(STUDY)
-    studies.show_search("decision_tree")
-    assert "the cpu profile has the settings of none of them" in shown[0] and "fmlib study decision_tree-search" in shown[1]
+@pytest.mark.parametrize(
+    ("old", "new"), [("max_depth: 6", "max_depth: 5"), ('"deeper"', '"less deep"')]
+)
+def test_rows_of_other_settings_are_named(world, untested, shown, old, new):
+    world.run(untested)
+    world.change(old, new)
+    assert stale_rows(load_study(NAME, world.project), world.kept()) == ["deeper"]
+    world.show()
+    (notice,) = shown.notices
+    assert "other settings" in notice and "deeper" in notice
 
 
-def test_a_notebook_claims_no_search_where_there_was_none(place, shown):
-    studies.show_ablation("study_cnn")
-    studies.show_search("study_cnn")
-    assert len(shown) == 1 and "not searched for" in shown[0]
+def test_a_changed_base_makes_every_row_that_has_it_stale(world, untested):
+    world.run(untested)
+    world.change("entropy", "gini")
+    stale = stale_rows(load_study(NAME, world.project), world.kept())
+    assert stale == ["as it is", "deeper"], "the third names its criterion itself"
 
 
-def test_a_notebook_shows_the_kept_table(place, untested, shown, monkeypatch):
-    (place / "decision_tree-search.yaml").write_text(STUDY)
-    run_study("decision_tree-search", untested, str)
-    captions = []
-    monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: captions.append((len(table), caption)))
-    studies.show_search("decision_tree")
-    machine = pd.read_csv(place / "decision_tree-search.csv")["machine"][0]
-    assert shown[-1] == "how deep a tree" and captions[0][0] == 3 and machine in captions[0][1]
+@pytest.mark.parametrize(
+    ("parameters", "taken"),
+    [
+        ("{criterion: entropy, max_depth: 6, min_samples_leaf: 1}", {"deeper"}),
+        ("{criterion: gini, max_depth: 2}", {"impure"}),
+        ("{max_depth: 9}", set()),
+    ],
+)
+def test_the_variant_that_is_taken_is_marked_however_defaults_are_written(
+    world, untested, shown, parameters, taken
+):
+    world.run(untested)
+    world.profile(CPU.replace("{max_depth: 9}", parameters))
+    assert load_study(NAME, world.project).taken() == taken
+    world.show()
+    marked = {row["variant"] for row in shown.table(NAME) if row.get("taken") == "yes"}
+    assert marked == taken
+    assert ("were chosen from these trials" in shown.prose[0]) == bool(taken)
 
 
-def test_the_kept_table_says_which_machine_a_row_is_of_where_there_are_several(place, untested, shown, monkeypatch):
-    (place / "decision_tree-search.yaml").write_text(STUDY)
-    run_study("decision_tree-search", untested, str)
-    table = pd.read_csv(place / "decision_tree-search.csv").assign(machine=["old", "new", "old"])
-    table.to_csv(place / "decision_tree-search.csv", index=False)
-    seen = []
-    monkeypatch.setattr(studies, "show_table", lambda table, caption, *_a, **_k: seen.append((table, caption)))
-    studies.show_search("decision_tree")
-    assert seen[0][0]["machine"].tolist() == [1, 2, 1] and "on old (1) and new (2)." in seen[0][1]
+def test_a_model_that_left_the_cpu_profile_takes_nothing(world, untested, shown):
+    world.run(untested)
+    world.profile(CPU.replace("decision_tree", "random_forest"))
+    assert load_study(NAME, world.project).taken() == set()
+    world.show()
+    assert "taken" not in shown.table(NAME)[0]
 
 
-def test_the_kept_table_says_which_variant_is_taken_however_its_defaults_are_written(place, untested, shown, monkeypatch):
-    (place / "decision_tree-search.yaml").write_text(STUDY)
-    run_study("decision_tree-search", untested, str)
-    profile, tables = load_profile("smoke"), []
-    monkeypatch.setattr(studies, "show_table", lambda table, *_a, **_k: tables.append(table))
-    for taken in ({"criterion": "entropy", "max_depth": 6, "min_samples_leaf": 1}, {"max_depth": 9}):
-        models = {"decision_tree": taken}
-        monkeypatch.setattr(studies, "load_profile", lambda _, models=models: profile.model_copy(update={"models": models}))
-        studies.show_search("decision_tree")
-    assert tables[0]["taken"].tolist() == ["", "yes", ""] and "taken" not in tables[1]
+def test_several_machines_are_told_apart(world, untested, shown):
+    table = world.run(untested).assign(machine=["old", "new", "old"])
+    table.to_csv(world.project.tables / f"{NAME}.csv", index=False)
+    world.show()
+    assert [row["machine"] for row in shown.table(NAME)] == ["1", "2", "1"]
+    assert "on old (1) and new (2)." in shown.of_kind("table")[0]["caption"]
+
+
+def test_an_ablation_shows_times_and_what_each_ingredient_is_worth(world, untested, shown):
+    name = "decision_tree-ablation"
+    world.write(STUDY, name)
+    (world.project.studies / f"{NAME}.yaml").unlink()
+    run_study(name, world.project, untested, str)
+    world.show()
+    assert "training (s)" in shown.table(name)[0]
+    assert shown.names("figure") == [f"{name}-bars"]
+
+
+def test_a_table_that_is_not_there_is_told_with_the_command_that_makes_it(world, shown):
+    world.show()
+    assert f"python -m fmreport study {NAME}" in shown.notices[0] and shown.things[1:] == []
+
+
+def test_no_search_is_claimed_where_there_was_none(world, shown):
+    show_studies("study_cnn", world.project)
+    assert len(shown.things) == 1 and "not searched for" in shown.prose[0]
