@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special
 
 from fmlib.data import Labels
 
@@ -24,8 +25,7 @@ def log_proba(proba: Proba) -> NDArray[np.float64]:
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of the probabilities that logits (n, classes) stand for."""
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return special.log_softmax(logits, axis=1)
 
 
 def log_loss(logits: NDArray[np.float64], labels: Labels, temperature: float = 1.0) -> float:
@@ -43,12 +43,10 @@ def fit_temperature(logits: NDArray[np.float64], labels: Labels) -> float:
 
     1 if none does better, or without images. Guo et al. (2017), https://arxiv.org/abs/1706.04599.
     """
-    from scipy.optimize import minimize_scalar
-
     if not len(labels):
         return 1.0
     bounds = tuple(np.log(TEMPERATURES))
-    found = minimize_scalar(
+    found = optimize.minimize_scalar(
         lambda log_t: log_loss(logits, labels, np.exp(log_t)), bounds=bounds, method="bounded"
     )
     return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
