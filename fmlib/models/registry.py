@@ -64,19 +64,18 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Model:
 
     Unknown keys, wrong types and values out of range raise ParameterError.
     """
-    cls, given = model_class(name), dict(parameters or {})
-    try:
-        return validate(cls, given)
-    except ValidationError as error:
-        raise explain(error, cls, given) from error
+    return validate(model_class(name), dict(parameters or {}))
 
 
 def validate(schema: type[Any], given: Any) -> Any:
-    """An instance of ``schema`` from plain values.
+    """An instance of ``schema`` from plain values; raises ParameterError.
 
     Strictly, so that the text "3" is no number; but a list may be a tuple.
     """
-    return TypeAdapter(schema).validate_json(json.dumps(given, default=str), strict=True)
+    try:
+        return TypeAdapter(schema).validate_json(json.dumps(given, default=str), strict=True)
+    except ValidationError as error:
+        raise explain(error, schema, given) from error
 
 
 def explain(error: ValidationError, schema: type[Any], given: Any) -> ParameterError:
