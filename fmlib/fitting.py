@@ -338,7 +338,7 @@ def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
     )
 
 
-def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
+def fit_here(job: Job, progress: Progress = QUIET) -> None:
     """Fit the job in this process, measure it, and leave its record."""
     fast.enable()
     key = job.key
@@ -374,7 +374,7 @@ def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
         **measured,
         **scores.scores(proba, data.test_labels, data.class_names),
     )
-    return results.save(result, model, job.folder)
+    results.save(result, model, job.folder)
 
 
 # --- Progress ---------------------------------------------------------------------------------
@@ -401,49 +401,41 @@ class Told(Progress):
             self.flushed = time.monotonic()
 
 
-class Lines(Progress):
-    """A line an epoch."""
+class Shown(Progress):
+    """A bar that counts steps and tells the time that is left, or without it a line an epoch."""
+
+    def __init__(self, title: str, with_bar: bool) -> None:
+        self.title, self.with_bar = title, with_bar
 
     def start(self, stage: str, epochs: int, steps: int) -> None:
         self.epochs = epochs
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        where = f"{row['stage']} epoch {row['epoch']}/{self.epochs}"
-        memory = f"{row['rss_mb']:.0f} MB"
-        print(f"{where}: {in_words(row)}, {row['train_seconds']:.1f} s, {memory}", flush=True)
-
-
-class Bar(Progress):
-    """A bar that counts steps, with the last epoch's losses and the time that is left."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def start(self, stage: str, epochs: int, steps: int) -> None:
-        self.epochs = epochs
-        words = f"{self.title}, {stage}"
-        total = steps * epochs
-        self.bar = tqdm(total=total, desc=words, unit="step", leave=False, file=sys.stdout)
+        self.bar = tqdm(
+            total=steps * epochs,
+            desc=f"{self.title}, {stage}",
+            unit="step",
+            leave=False,
+            file=sys.stdout,
+            disable=not self.with_bar,
+        )
 
     def step(self) -> None:
         self.bar.update()
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self.bar.set_postfix_str(f"epoch {row['epoch']}/{self.epochs}: {in_words(row)}")
+        losses = f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}"
+        accuracy = f"accuracy {row['validation_accuracy']:.4f}"
+        words = f"epoch {row['epoch']}/{self.epochs}: {losses}, {accuracy}"
+        self.bar.set_postfix_str(words)
+        if not self.with_bar:
+            cost = f"{row['train_seconds']:.1f} s, {row['rss_mb']:.0f} MB"
+            print(f"{row['stage']} {words}, {cost}", flush=True)
         if row["epoch"] == self.epochs:
             self.bar.close()
 
 
-def in_words(row: dict[str, Any]) -> str:
-    """An epoch's losses and accuracy."""
-    losses = f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}"
-    return f"{losses}, accuracy {row['validation_accuracy']:.4f}"
-
-
 def shown_progress(title: str) -> Progress:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
-    in_notebook = "ipykernel" in sys.modules
-    return Bar(title) if in_notebook or sys.stdout.isatty() else Lines()
+    return Shown(title, with_bar="ipykernel" in sys.modules or sys.stdout.isatty())
 
 
 # --- The process of a fit ---------------------------------------------------------------------

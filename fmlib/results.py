@@ -239,11 +239,8 @@ def record_folder(results_dir: Path, model: str, seed: int) -> Path:
     return results_dir / model / f"seed-{seed}"
 
 
-def save(result: Result, model: Model | None, folder: Path) -> Result:
-    """Write a record, with the fitted model if there is one; it appears whole or not at all.
-
-    Returns the result with what the model's file lacks in ``fitted``.
-    """
+def save(result: Result, model: Model | None, folder: Path) -> None:
+    """Write a record, with the fitted model if there is one; it appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as scratch:
         incoming = Path(scratch) / folder.name
@@ -257,7 +254,6 @@ def save(result: Result, model: Model | None, folder: Path) -> Result:
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         incoming.rename(folder)
-    return result
 
 
 def load(folder: Path) -> Result:

@@ -152,16 +152,14 @@ class Backbone(nn.Module):
 
         Going towards the input, each stage learns ``layer_decay`` times as fast as the one above.
         """
-        trained = [*self.stages[self.frozen :], self.head]
         groups = []
-        for distance, stage in enumerate(reversed(trained)):
+        for distance, stage in enumerate(reversed([*self.stages[self.frozen :], self.head])):
             lr = recipe.lr * self.layer_decay**distance
-            trainable = [one for one in stage.parameters() if one.requires_grad]
             for decays in (True, False):
-                params = [one for one in trainable if (one.ndim > 1) == decays]
+                params = [one for one in stage.parameters() if (one.ndim > 1) == decays]
                 decay = recipe.weight_decay * decays
                 groups.append({"params": params, "lr": lr, "weight_decay": decay})
-        return [group for group in groups if group["params"]]
+        return groups
 
 
 # --- The models -------------------------------------------------------------------------------
@@ -270,8 +268,7 @@ class Transfer(Network):
             sum_stem(stem)
         if self.new_stem:
             stem.reset_parameters()
-        stages = self.cut(model, examples.shape[-1])
-        example = torch.zeros(1, *examples.shape[1:])
+        stages, example = self.cut(model, examples.shape[-1]), examples[:1].cpu()
         return Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
 
     def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
