@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -96,7 +95,7 @@ class Model:
 
     def parameters(self) -> dict[str, Any]:
         """All parameters with their values, defaults included, as plain values."""
-        return json.loads(TypeAdapter(type(self)).dump_json(self))
+        return TypeAdapter(type(self)).dump_python(self, mode="json")
 
 
 # --- Networks ---------------------------------------------------------------------------------
@@ -162,7 +161,8 @@ class Network(Model):
 
     def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
         """Train in all stages of ``recipes_``."""
-        self.run_stage("train", train, validation, progress)
+        for stage in self.recipes_:
+            self.run_stage(stage, train, validation, progress)
 
     def run_stage(
         self, stage: str, train: Labelled, validation: Labelled, progress: Progress

@@ -285,7 +285,7 @@ class Transfer(Network):
         self.run_stage(last, train, validation, progress)
 
     def _freeze(self) -> None:
-        """Early stages keep given weights, or learn more slowly than late ones."""
+        """Have early stages keep given weights, or learn more slowly than late ones."""
         if self._has_weights:
             self.network_.frozen = self.frozen_stages
             self.network_.layer_decay = self.layer_decay
@@ -301,7 +301,8 @@ class Transfer(Network):
         return torch.cat(parts)  # autocast to bfloat16 refuses to join half-precision tensors
 
     def restore(self, folder: Path) -> None:
-        self.pretrained_ = None
+        source, sha256 = self.weights_  # a list, as JSON has no tuples
+        self.pretrained_, self.weights_ = None, (source, sha256)
         super().restore(folder)
         self._freeze()
 
