@@ -1,7 +1,7 @@
 """Fit once: a job, its key, and the process of its own in which it is fitted.
 
-``python -m fmlib.fitting`` is that process: it reads a job from its standard input, tells its
-progress on its standard output, a line of JSON an event, and leaves a record.
+``python -m fmlib.fitting JOB`` is that process: it tells its progress on its standard output, as
+lines of JSON, and leaves a record.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 import fmlib
@@ -95,15 +97,12 @@ class Job:
 
     def as_json(self) -> str:
         """The job as one line, for a process of its own."""
-        own = asdict(self) | {"project": str(self.project.root), "folder": str(self.folder)}
-        return json.dumps(own)
+        return TypeAdapter(Job).dump_json(self).decode()
 
     @staticmethod
     def from_json(line: str) -> Job:
         """The job that :meth:`as_json` wrote."""
-        own = json.loads(line)
-        places = {"project": Project(Path(own["project"])), "folder": Path(own["folder"])}
-        return Job(**own | places)
+        return TypeAdapter(Job).validate_json(line)
 
 
 def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
@@ -152,8 +151,8 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
     for path in _closure(roots, home.parent):
         inside = path.is_relative_to(PACKAGE)
         name = path.relative_to(PACKAGE.parent if inside else home.parent).as_posix()
-        code[name] = _normalised(path, lineage if path == home else frozenset(), *_state(path))
-        libraries |= {module.partition(".")[0] for module, _ in _imports(_tree(path))}
+        code[name] = _normalised(_text(path), lineage if path == home else frozenset())
+        libraries |= {module.partition(".")[0] for module, _ in _imports(_text(path))}
     return code, _versions(libraries - {PACKAGE.name})
 
 
@@ -166,7 +165,7 @@ def _closure(roots: Iterable[Path], home: Path) -> list[Path]:
         if path in found or path in NO_INPUT:
             continue
         found.add(path)
-        for module, names in _imports(_tree(path)):
+        for module, names in _imports(_text(path)):
             for base in (PACKAGE.parent, home):
                 waiting += _files(base, module, names)
     return sorted(found)
@@ -184,17 +183,22 @@ def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
             if (path / f"{name}.py").is_file():
                 yield path / f"{name}.py"
                 continue
-            for source, passed_on in _imports(_tree(opening)):  # a name that the package passes on
+            for source, passed_on in _imports(_text(opening)):  # a name that the package passes on
                 if name in passed_on:
                     yield from _files(base, source, [name])
         if base != PACKAGE.parent or not names:
             yield opening
 
 
-def _imports(tree: ast.Module) -> list[tuple[str, list[str]]]:
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _imports(text: str) -> list[tuple[str, list[str]]]:
     """What a module imports: from which module, which names."""
     found: list[tuple[str, list[str]]] = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
             found.append((node.module, [alias.name for alias in node.names]))
         elif isinstance(node, ast.Import):
@@ -202,24 +206,10 @@ def _imports(tree: ast.Module) -> list[tuple[str, list[str]]]:
     return found
 
 
-def _state(path: Path) -> tuple[int, int]:
-    """What changes when a file is changed."""
-    return path.stat().st_mtime_ns, path.stat().st_size
-
-
-def _tree(path: Path) -> ast.Module:
-    return _parsed(path, *_state(path))
-
-
 @cache
-def _parsed(path: Path, *_state: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-@cache
-def _normalised(path: Path, lineage: frozenset[str], *_state: int) -> str:
+def _normalised(text: str, lineage: frozenset[str]) -> str:
     """A hash of what the code does; with a ``lineage``, without models that are not of it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(text)
     if lineage:
         tree.body = _without_other_models(tree.body, lineage)
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest()
@@ -227,21 +217,15 @@ def _normalised(path: Path, lineage: frozenset[str], *_state: int) -> str:
 
 def _without_other_models(body: list[ast.stmt], lineage: frozenset[str]) -> list[ast.stmt]:
     """A module's statements but for models that are neither of the lineage nor named elsewhere."""
-    others = [node for node in body if _is_other_model(node, lineage)]
-    while True:
-        rest = [node for node in body if node not in others]
-        inside = [node for statement in rest for node in ast.walk(statement)]
-        named = {node.id for node in inside if isinstance(node, ast.Name)}
-        left = [node for node in others if getattr(node, "name", "") not in named]
-        if left == others:
-            return rest
-        others = left
-
-
-def _is_other_model(node: ast.stmt, lineage: frozenset[str]) -> bool:
-    if not isinstance(node, ast.ClassDef) or node.name in lineage:
-        return False
-    return any(_is_register(one) for one in node.decorator_list)
+    classes = [node for node in body if isinstance(node, ast.ClassDef)]
+    models = [node for node in classes if any(map(_is_register, node.decorator_list))]
+    others = {node.name: node for node in models if node.name not in lineage}
+    waiting: list[ast.stmt] = [node for node in body if node not in others.values()]
+    while waiting:
+        for part in ast.walk(waiting.pop()):
+            if isinstance(part, ast.Name) and part.id in others:
+                waiting.append(others.pop(part.id))
+    return [node for node in body if node not in others.values()]
 
 
 def _is_register(decorator: ast.expr) -> bool:
@@ -256,11 +240,9 @@ class _Bare(ast.NodeTransformer):
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
         return None if is_text else node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.ClassDef:
-        kept = [one for one in node.decorator_list if not _is_register(one)]
-        node.decorator_list = kept
-        self.generic_visit(node)
-        return node
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.decorator_list = [one for one in node.decorator_list if not _is_register(one)]
+        return self.generic_visit(node)
 
 
 def _versions(libraries: Iterable[str]) -> dict[str, str]:
@@ -319,15 +301,15 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
         fit_here(job, progress)
         return
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("w", encoding="utf-8") as log:
-        process = _start(job, log)
+    with job.log.open("w", encoding="utf-8") as log, _start(job, log) as process:
+        assert process.stdout
         try:
-            assert process.stdout
             for line in process.stdout:
-                _hear(json.loads(line), progress)
+                method, arguments = json.loads(line)
+                getattr(progress, method)(*arguments)
             status = process.wait()
         finally:
-            _end(process)
+            process.kill()  # does nothing to one that has ended
     if status:
         killed = f"its process was ended by signal {-status}" if status < 0 else ""
         raise FitError(killed or reason(job) or f"its process ended with status {status}")
@@ -344,58 +326,26 @@ def reason(job: Job) -> str:
 
 def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
-    environment = dict(os.environ)
-    environment |= {"PYTHONPATH": path, **waiting_policy(environment)}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "fmlib.fitting"],
-        stdin=subprocess.PIPE,
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.Popen(
+        [sys.executable, "-m", "fmlib.fitting", job.as_json()],
+        stdin=subprocess.PIPE,  # which ends when this process does
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,
-        env=environment,
+        env=environment | waiting_policy(environment),
         start_new_session=True,  # Ctrl-C reaches this process alone, which ends the other
     )
-    assert process.stdin
-    try:
-        process.stdin.write(job.as_json() + "\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        pass  # it ended at once; its log says why
-    return process
 
 
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(2)
-        except subprocess.TimeoutExpired:
-            process.kill()
-    process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
-
-
-def _hear(event: dict[str, Any], progress: Progress) -> None:
-    kind = event.pop("event")
-    if kind == "start":
-        progress.start(**event)
-    elif kind == "steps":
-        for _ in range(event["count"]):
-            progress.step()
-    else:
-        progress.epoch(event)
-
-
-def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
+def fit_here(job: Job, progress: Progress = QUIET) -> None:
     """Fit the job in this process, measure it, and leave its record."""
     fast.enable()
     key = job.key
     data = load_dataset(job.dataset, job.validation_fraction, job.project)
     model = build(job.model, job.parameters)
     measured = measure.measure(model, data, job.seed, progress)
-    if Job.from_json(job.as_json()).key != key:
+    if replace(job).key != key:  # computed anew
         raise FitError("its code was changed while it ran")
     proba, validation_proba = (
         results.half(measured.pop(name)) for name in ("proba", "validation_proba")
@@ -424,89 +374,80 @@ def fit_here(job: Job, progress: Progress = QUIET) -> results.Result:
         **measured,
         **scores.scores(proba, data.test_labels, data.class_names),
     )
-    return results.save(result, model, job.folder)
+    results.save(result, model, job.folder)
 
 
 # --- Progress ---------------------------------------------------------------------------------
 
 
 class Told(Progress):
-    """Tells another process: a line of JSON an event, steps a few times a second."""
+    """Tells another process: a line of JSON a call, steps a few times a second."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.steps, self.last = stream, 0, 0.0
+        self.stream, self.flushed = stream, 0.0
 
     def start(self, stage: str, epochs: int, steps: int) -> None:
-        self._say(event="start", stage=stage, epochs=epochs, steps=steps)
+        self._say("start", stage, epochs, steps)
 
     def step(self) -> None:
-        self.steps += 1
-        if time.monotonic() - self.last > 0.25:
-            self._say(event="steps", count=self.steps)
-            self.steps, self.last = 0, time.monotonic()
+        self._say("step", flush=time.monotonic() - self.flushed > 0.25)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._say(event="epoch", **row)
+        self._say("epoch", row)
 
-    def _say(self, **event: Any) -> None:
-        print(json.dumps(event), file=self.stream, flush=True)
+    def _say(self, method: str, *arguments: Any, flush: bool = True) -> None:
+        print(json.dumps([method, arguments]), file=self.stream, flush=flush)
+        if flush:
+            self.flushed = time.monotonic()
 
 
-class Lines(Progress):
-    """A line an epoch."""
+class Shown(Progress):
+    """A bar that counts steps and tells the time that is left, or without it a line an epoch."""
+
+    def __init__(self, title: str, with_bar: bool) -> None:
+        self.title, self.with_bar = title, with_bar
 
     def start(self, stage: str, epochs: int, steps: int) -> None:
         self.epochs = epochs
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        where = f"{row['stage']} epoch {row['epoch']}/{self.epochs}"
-        memory = f"{row['rss_mb']:.0f} MB"
-        print(f"{where}: {in_words(row)}, {row['train_seconds']:.1f} s, {memory}", flush=True)
-
-
-class Bar(Progress):
-    """A bar that counts steps, with the last epoch's losses and the time that is left."""
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-
-    def start(self, stage: str, epochs: int, steps: int) -> None:
-        self.epochs = epochs
-        words = f"{self.title}, {stage}"
-        total = steps * epochs
-        self.bar = tqdm(total=total, desc=words, unit="step", leave=False, file=sys.stdout)
+        self.bar = tqdm(
+            total=steps * epochs,
+            desc=f"{self.title}, {stage}",
+            unit="step",
+            leave=False,
+            file=sys.stdout,
+            disable=not self.with_bar,
+        )
 
     def step(self) -> None:
         self.bar.update()
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self.bar.set_postfix_str(f"epoch {row['epoch']}/{self.epochs}: {in_words(row)}")
+        losses = f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}"
+        accuracy = f"accuracy {row['validation_accuracy']:.4f}"
+        words = f"epoch {row['epoch']}/{self.epochs}: {losses}, {accuracy}"
+        self.bar.set_postfix_str(words)
+        if not self.with_bar:
+            cost = f"{row['train_seconds']:.1f} s, {row['rss_mb']:.0f} MB"
+            print(f"{row['stage']} {words}, {cost}", flush=True)
         if row["epoch"] == self.epochs:
             self.bar.close()
 
 
-def in_words(row: dict[str, Any]) -> str:
-    """An epoch's losses and accuracy."""
-    losses = f"train loss {row['train_loss']:.4f}, validation loss {row['validation_loss']:.4f}"
-    return f"{losses}, accuracy {row['validation_accuracy']:.4f}"
-
-
 def shown_progress(title: str) -> Progress:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
-    in_notebook = "ipykernel" in sys.modules
-    return Bar(title) if in_notebook or sys.stdout.isatty() else Lines()
+    return Shown(title, with_bar="ipykernel" in sys.modules or sys.stdout.isatty())
 
 
 # --- The process of a fit ---------------------------------------------------------------------
 
 
 def main() -> int:
-    """Read a job from standard input and fit it; returns the exit status."""
+    """Fit the job that the command line names; returns the exit status."""
     # What a model prints goes to the log, also what a library or another program prints for it.
     told = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.stdout = sys.stderr  # in order with errors
-    job = Job.from_json(sys.stdin.readline())
+    job = Job.from_json(sys.argv[1])
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
         fit_here(job, Told(told))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fmlib.data import Dataset, load_sample
 from fmlib.fetch import load_fashion_mnist
-from fmlib.models.registry import ParameterError, build, explain, nearest, validate
+from fmlib.models.registry import ParameterError, build, nearest, validate
 from fmlib.project import HERE, Project
 
 # What NumPy's legacy generators, so scikit-learn, take.
@@ -121,8 +121,6 @@ def load_profile(name: str, project: Project = HERE) -> Profile:
             if model not in settings.models:
                 problem = f"not one of the profile's models; {nearest(model, settings.models)}"
                 raise ParameterError("cuda_only", model, problem)
-    except ValidationError as error:
-        raise ProfileError(f"{path}: {explain(error, Settings, content)}") from error
     except ParameterError as error:
         raise ProfileError(f"{path}: {error}") from error
     return Profile(**vars(settings), name=name, project=project)

@@ -7,10 +7,11 @@ A record is a folder with ``result.json``, ``predictions.npz`` and the model, as
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,10 @@ from fmlib.scores import scores
 
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
 ARRAYS = ("proba", "labels", "validation_proba", "validation_labels")
-SCORES = ("accuracy", "log_loss", "ece", "confusion_matrix", "classes")
 FROM_SCRATCH = ", from scratch"  # ends the name of a model that began without given weights
-Fraction = Field(ge=0, le=1)
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Proba = Annotated[NDArray[np.float16], Field(exclude=True, repr=False)]
+Labels = Annotated[NDArray[np.int64], Field(exclude=True, repr=False)]
 
 
 class ResultError(ValueError):
@@ -51,9 +53,9 @@ class ClassScore(Strict):
     """One class's scores on the test images; ``support`` counts its images."""
 
     name: str
-    precision: float = Fraction
-    recall: float = Fraction
-    f1: float = Fraction
+    precision: Fraction
+    recall: Fraction
+    f1: Fraction
     support: NonNegativeInt
 
 
@@ -65,7 +67,7 @@ class Epoch(Strict):
     lr: NonNegativeFloat
     train_loss: NonNegativeFloat
     validation_loss: NonNegativeFloat
-    validation_accuracy: float = Fraction
+    validation_accuracy: Fraction
     train_seconds: NonNegativeFloat
     rss_mb: NonNegativeFloat
 
@@ -127,9 +129,9 @@ class Result(Strict):
     train_size: NonNegativeInt
     validation_size: NonNegativeInt
     test_size: NonNegativeInt
-    accuracy: float = Fraction
+    accuracy: Fraction
     log_loss: NonNegativeFloat
-    ece: float = Fraction
+    ece: Fraction
     classes: list[ClassScore]
     confusion_matrix: list[list[NonNegativeInt]]
     history: list[Epoch] = []
@@ -140,21 +142,20 @@ class Result(Strict):
     git_dirty: bool | None = None
     fitted: dict[str, Any] = {}
 
-    proba: NDArray[np.float16] = Field(exclude=True, repr=False)
-    labels: NDArray[np.int64] = Field(exclude=True, repr=False)
-    validation_proba: NDArray[np.float16] = Field(exclude=True, repr=False)
-    validation_labels: NDArray[np.int64] = Field(exclude=True, repr=False)
+    proba: Proba
+    labels: Labels
+    validation_proba: Proba
+    validation_labels: Labels
 
     @model_validator(mode="after")
     def _predictions_agree(self) -> Result:
-        parts = {
-            "test": (self.proba, self.labels, self.test_size),
-            "validation": (self.validation_proba, self.validation_labels, self.validation_size),
-        }
-        for name, (proba, labels, size) in parts.items():
-            _check_predictions(name, proba, labels, (size, len(self.classes)))
-        said = self.model_dump(include=set(SCORES))
-        for name, value in scores(self.proba, self.labels, self.class_names).items():
+        classes = len(self.classes)
+        _check_predictions("test", self.proba, self.labels, (self.test_size, classes))
+        held_out = (self.validation_proba, self.validation_labels)
+        _check_predictions("validation", *held_out, (self.validation_size, classes))
+        follow = scores(self.proba, self.labels, self.class_names)
+        said = self.model_dump(include=set(follow))
+        for name, value in follow.items():
             if not _same(said[name], value):
                 shown = f"{said[name]}, they give {value}" if isinstance(value, float) else "others"
                 raise ValueError(f"{name} does not follow from the predictions: it says {shown}")
@@ -204,12 +205,12 @@ def _check_predictions(
 def _same(said: Any, value: Any) -> bool:
     """Whether two scores agree, but for the rounding of another machine's sums."""
     if isinstance(value, float):
-        return bool(np.isclose(said, value, rtol=1e-6, atol=1e-9))
+        return math.isclose(said, value, rel_tol=1e-6, abs_tol=1e-9)
     if isinstance(value, dict):
         return all(_same(said[key], value[key]) for key in value)
     if isinstance(value, list):
         return len(said) == len(value) and all(map(_same, said, value))
-    return bool(said == value)
+    return said == value
 
 
 def half(proba: NDArray[np.float32]) -> NDArray[np.float16]:
@@ -238,11 +239,8 @@ def record_folder(results_dir: Path, model: str, seed: int) -> Path:
     return results_dir / model / f"seed-{seed}"
 
 
-def save(result: Result, model: Model | None, folder: Path) -> Result:
-    """Write a record, with the fitted model if there is one; it appears whole or not at all.
-
-    Returns the result with what the model's file lacks in ``fitted``.
-    """
+def save(result: Result, model: Model | None, folder: Path) -> None:
+    """Write a record, with the fitted model if there is one; it appears whole or not at all."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as scratch:
         incoming = Path(scratch) / folder.name
@@ -256,7 +254,6 @@ def save(result: Result, model: Model | None, folder: Path) -> Result:
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         incoming.rename(folder)
-    return result
 
 
 def load(folder: Path) -> Result:

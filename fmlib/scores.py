@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import optimize, special
+from sklearn import metrics
 
 from fmlib.data import Labels
 
@@ -24,8 +26,7 @@ def log_proba(proba: Proba) -> NDArray[np.float64]:
 
 def log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Logarithms of the probabilities that logits (n, classes) stand for."""
-    shifted = logits - logits.max(1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    return special.log_softmax(logits, axis=1)
 
 
 def log_loss(logits: NDArray[np.float64], labels: Labels, temperature: float = 1.0) -> float:
@@ -43,12 +44,10 @@ def fit_temperature(logits: NDArray[np.float64], labels: Labels) -> float:
 
     1 if none does better, or without images. Guo et al. (2017), https://arxiv.org/abs/1706.04599.
     """
-    from scipy.optimize import minimize_scalar
-
     if not len(labels):
         return 1.0
     bounds = tuple(np.log(TEMPERATURES))
-    found = minimize_scalar(
+    found = optimize.minimize_scalar(
         lambda log_t: log_loss(logits, labels, np.exp(log_t)), bounds=bounds, method="bounded"
     )
     return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
@@ -82,23 +81,16 @@ def expected_calibration_error(proba: Proba, labels: Labels, bins: int = CALIBRA
 
 def scores(proba: Proba, labels: Labels, class_names: Sequence[str]) -> dict[str, Any]:
     """All scores of a Result, by field name, from probabilities (n, classes) and labels (n,)."""
-    classes, predicted = len(class_names), proba.argmax(1)
-    matrix = np.bincount(labels * classes + predicted, minlength=classes**2)
-    matrix = matrix.reshape(classes, classes)
-    hits, support, guessed = matrix.diagonal(), matrix.sum(1), matrix.sum(0)
+    predicted, numbers = proba.argmax(1), range(len(class_names))
+    of_classes = metrics.precision_recall_fscore_support(
+        labels, predicted, labels=numbers, zero_division=0
+    )
+    rows = zip(class_names, *(column.tolist() for column in of_classes), strict=True)
+    fields = ("name", "precision", "recall", "f1", "support")
     return {
-        "accuracy": float(hits.sum() / len(labels)),
+        "accuracy": float((predicted == labels).mean()),
         "log_loss": log_loss(log_proba(proba), labels),
         "ece": expected_calibration_error(proba, labels),
-        "confusion_matrix": matrix.tolist(),
-        "classes": [
-            {
-                "name": name,
-                "precision": float(hits[i] / max(guessed[i], 1)),
-                "recall": float(hits[i] / max(support[i], 1)),
-                "f1": float(2 * hits[i] / max(support[i] + guessed[i], 1)),
-                "support": int(support[i]),
-            }
-            for i, name in enumerate(class_names)
-        ],
+        "confusion_matrix": metrics.confusion_matrix(labels, predicted, labels=numbers).tolist(),
+        "classes": [dict(zip(fields, row, strict=True)) for row in rows],
     }

@@ -27,6 +27,7 @@ from pydantic import (
     PositiveInt,
 )
 from torch import Generator, Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from fmlib.device import Stopwatch, has_bfloat16
 from fmlib.transforms import Augmentation, pixel_statistics, to_network
@@ -34,6 +35,7 @@ from fmlib.transforms import Augmentation, pixel_statistics, to_network
 EVAL_BATCH_SIZE = 500  # at most
 AUGMENTED_TOGETHER = 8  # batches: calls cost more than what they do to one batch of small images
 
+Labelled = tuple[Tensor, Tensor]  # images, or what was made of them, and labels, on a device
 Step = Callable[[Tensor, Tensor], Tensor]  # a batch and its targets to their mean loss
 
 
@@ -166,25 +168,6 @@ def make_optimizer(
     return adam(groups, recipe.lr, fused=True, capturable=on_cuda)
 
 
-class BestWeights:
-    """Early stopping: keeps the weights of the lowest validation loss, and says when to stop."""
-
-    def __init__(self, patience: int | None) -> None:
-        self.patience, self.loss, self.waited = patience, float("inf"), 0
-        self.weights: dict[str, Tensor] | None = None
-
-    def should_stop(self, loss: float, network: nn.Module) -> bool:
-        """Hear an epoch's validation loss; whether patience is at its end."""
-        if self.patience is None:
-            return False
-        if loss < self.loss:
-            self.loss, self.waited = loss, 0
-            self.weights = copy.deepcopy(network.state_dict())
-        else:
-            self.waited += 1
-        return self.waited >= self.patience
-
-
 # --- The template -----------------------------------------------------------------------------
 
 
@@ -220,26 +203,21 @@ class Trainer:
         """Seconds of training steps so far."""
         return self.watch.seconds
 
-    def train(self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor]) -> Trainer:
+    def train(self, images: Tensor, labels: Tensor, validation: Labelled) -> Trainer:
         """Train on raw images uint8 (n, channels, H, W) and labels int64 (n,), on the device.
 
         Validates after every epoch. Raises FloatingPointError when the loss is no number any more.
         """
         recipe, steps = self.recipe, -(-len(images) // self.recipe.batch_size)
         optimizer = make_optimizer(self.network, recipe, self.device)
-        schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: learning_rate_factor(min(step / (steps * recipe.epochs), 1.0), recipe),
-        )
+        last = steps * recipe.epochs
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step / last, recipe))
         step = speedups.step(partial(self._step, optimizer), self.device)
-        best = BestWeights(recipe.patience)
+        best_loss, best_weights, waited = float("inf"), None, 0
         self.progress.start(self.stage, recipe.epochs, steps)
         for epoch in range(1, recipe.epochs + 1):
-            row: dict[str, Any] = {
-                "stage": self.stage,
-                "epoch": epoch,
-                "lr": float(optimizer.param_groups[0]["lr"]),
-            }
+            row: dict[str, Any] = {"stage": self.stage, "epoch": epoch}
+            row["lr"] = float(optimizer.param_groups[0]["lr"])
             before = self.train_seconds
             with self.watch:
                 self.network.train()
@@ -254,10 +232,15 @@ class Trainer:
             row["rss_mb"] = psutil.Process().memory_info().rss / 2**20
             self.history.append(row)
             self.progress.epoch(row)
-            if best.should_stop(row["validation_loss"], self.network):
+            is_best = row["validation_loss"] < best_loss
+            waited = 0 if is_best else waited + 1
+            if is_best and recipe.patience:
+                best_loss = row["validation_loss"]
+                best_weights = copy.deepcopy(self.network.state_dict())
+            if waited == recipe.patience:
                 break
-        if best.weights:
-            self.network.load_state_dict(best.weights)
+        if best_weights:
+            self.network.load_state_dict(best_weights)
         return self
 
     def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, targets: Tensor) -> Tensor:
@@ -278,22 +261,19 @@ class Trainer:
             raise FloatingPointError(f"the training loss became {mean}; {lower}")
         return mean
 
-    def _batches(
-        self, images: Tensor, labels: Tensor, steps: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
+    def _batches(self, images: Tensor, labels: Tensor, steps: int) -> Iterator[Labelled]:
         """All images in random order, augmented, in batches whose sizes differ by one at most."""
         order = torch.randperm(len(images), generator=self.generator, device=self.device)
         batches = order.tensor_split(steps)
         for first in range(0, steps, AUGMENTED_TOGETHER):
             together = batches[first : first + AUGMENTED_TOGETHER]
             chosen = images.index_select(0, torch.cat(together))
-            augmented = self.recipe.augmentation(chosen, self.generator).split(
-                [*map(len, together)]
-            )
-            for index, batch in zip(together, augmented, strict=True):
+            augmented = self.recipe.augmentation(chosen, self.generator)
+            sizes = [len(index) for index in together]
+            for index, batch in zip(together, augmented.split(sizes), strict=True):
                 yield self._mixed(self.inputs(batch), labels[index])
 
-    def _mixed(self, batch: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _mixed(self, batch: Tensor, labels: Tensor) -> Labelled:
         """With cutmix or mixup: inputs each made of two, labels as probabilities (n, classes)."""
         cutmix, mixup, classes = self.recipe.cutmix, self.recipe.mixup, self.num_classes
         if not (cutmix or mixup):

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 
 class PointwiseConv2d(nn.Module):
@@ -234,15 +235,13 @@ def replace_layers(network: nn.Module, example: Tensor) -> None:
     sizes: dict[nn.Module, set[tuple[int, ...]]] = {}
 
     def note(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        sizes.setdefault(layer, set()).add(tuple(inputs[0].shape[-2:]))
+        if isinstance(layer, nn.Conv2d):
+            sizes.setdefault(layer, set()).add(tuple(inputs[0].shape[-2:]))
 
-    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
     was_training = network.training
-    network.eval()(example)
+    with register_module_forward_pre_hook(note):
+        network.eval()(example)
     network.train(was_training)
-    for hook in hooks:
-        hook.remove()
     for parent in list(network.modules()):
         for name, layer in parent.named_children():
             if isinstance(layer, nn.Conv2d) and _is_plain(layer):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -17,10 +16,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from fmlib import training
-from fmlib.data import Dataset, Images, Labels, Part, Spec, check_images
+from fmlib.data import Dataset, Images, Labels, Spec, check_images
 from fmlib.device import Stopwatch, default_device, seed_everything
 from fmlib.scores import fit_temperature
-from fmlib.training import QUIET, Progress, Recipe, Trainer
+from fmlib.training import QUIET, Labelled, Progress, Recipe, Trainer
 from fmlib.transforms import channels_first
 
 STRICT = ConfigDict(extra="forbid")
@@ -40,6 +39,7 @@ class Model:
     name: ClassVar[str] = ""  # these three are set by `register`
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    kept: ClassVar[tuple[str, ...]] = ()  # what a fit finds and a model's file does not hold
 
     if TYPE_CHECKING:  # what a fit leaves
         spec_: Spec
@@ -71,17 +71,31 @@ class Model:
         """Operations of one prediction, two a multiply-add; None where nobody knows."""
         return None
 
+    def dump(self, folder: Path) -> None:
+        """Write the arrays that were fitted to a file in ``folder``."""
+        raise NotImplementedError
+
+    def restore(self, folder: Path) -> None:
+        """Take back what :meth:`dump` wrote; ``spec_`` and what is ``kept`` are there already."""
+        raise NotImplementedError
+
     def save(self, folder: Path) -> dict[str, Any]:
         """Write what was fitted to ``folder``; what is not arrays is returned as plain values."""
-        raise NotImplementedError
+        self.dump(folder)
+        values = {name: getattr(self, name) for name in self.kept}
+        return {"spec_": dataclasses.asdict(self.spec_)} | values
 
     def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
         """Take back what :meth:`save` wrote and returned; the model then predicts as it did."""
-        raise NotImplementedError
+        self.spec_ = Spec(**fitted["spec_"])
+        for name in self.kept:
+            setattr(self, name, fitted[name])
+        self.restore(folder)
+        return self
 
     def parameters(self) -> dict[str, Any]:
         """All parameters with their values, defaults included, as plain values."""
-        return json.loads(TypeAdapter(type(self)).dump_json(self))
+        return TypeAdapter(type(self)).dump_python(self, mode="json")
 
 
 # --- Networks ---------------------------------------------------------------------------------
@@ -106,6 +120,8 @@ class Dropout(nn.Dropout):
 class Network(Model):
     """A network, trained by its ``recipe``; a subclass says how it is built."""
 
+    kept: ClassVar[tuple[str, ...]] = ("mean_", "std_")
+
     recipe: Recipe = Recipe()
 
     def build(self, spec: Spec, examples: Tensor) -> nn.Module:
@@ -116,41 +132,44 @@ class Network(Model):
         """
         raise NotImplementedError
 
-    def settle(self) -> Recipe:
-        """The recipe to train by, before anything else is done."""
-        return self.recipe
+    def settle(self) -> None:
+        """Find out what the recipes depend on, before anything else is done."""
+
+    @property
+    def recipes_(self) -> dict[str, Recipe]:
+        """The recipe of every stage of training, of which most networks have one."""
+        return {"train": self.recipe}
+
+    @property
+    def recipe_(self) -> Recipe:
+        """The recipe of the last stage, which trains the whole network."""
+        return list(self.recipes_.values())[-1]
 
     def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
         seed_everything(seed)
         self.spec_, self.device_, self.seed_ = data.spec, default_device(), seed
-        self.history_ = []
-        self.train_seconds_ = 0.0
-        self.recipes_: dict[str, Recipe] = {}
-        images, labels = self._on_device(data.train)
-        self.recipe_ = self.settle()
-        self.mean_, self.std_ = self.recipe_.statistics(images)
-        self._make(self.recipe_.inputs(images[:5000], self.mean_, self.std_))
-        self.train_stages(images, labels, self._on_device(data.validation), progress)
+        self.history_, self.train_seconds_ = [], 0.0
+        self.settle()
+        train, validation = (
+            (self._images(images), torch.from_numpy(np.ascontiguousarray(labels)).to(self.device_))
+            for images, labels in (data.train, data.validation)
+        )
+        self.mean_, self.std_ = self.recipe_.statistics(train[0])
+        self._make(train[0][:5000])
+        self.train_stages(train, validation, progress)
         return self
 
-    def train_stages(
-        self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor], progress: Progress
-    ) -> None:
-        """Train in stages, of which most networks have one."""
-        self.run_stage("train", self.recipe_, images, labels, validation, progress)
+    def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
+        """Train in all stages of ``recipes_``."""
+        for stage in self.recipes_:
+            self.run_stage(stage, train, validation, progress)
 
     def run_stage(
-        self,
-        stage: str,
-        recipe: Recipe,
-        images: Tensor,
-        labels: Tensor,
-        validation: tuple[Tensor, Tensor],
-        progress: Progress,
+        self, stage: str, train: Labelled, validation: Labelled, progress: Progress
     ) -> None:
-        """Train the network by a recipe; images are raw, or features of a part that is frozen."""
-        self.trainer_ = self.trainer(recipe, stage, progress).train(images, labels, validation)
-        self.recipes_[stage] = recipe
+        """Train by a stage's recipe on images, or on features from a part that is frozen."""
+        self.trainer_ = self.trainer(self.recipes_[stage], stage, progress)
+        self.trainer_.train(*train, validation)
         self.history_ += self.trainer_.history
         self.train_seconds_ += self.trainer_.train_seconds
 
@@ -168,13 +187,10 @@ class Network(Model):
             progress,
         )
 
-    def _make(self, examples: Tensor) -> None:
+    def _make(self, images: Tensor) -> None:
+        examples = self.recipe_.inputs(images, self.mean_, self.std_)
         self.network_ = self.build(self.spec_, examples).to(self.device_)
         training.speedups.layers(self.network_, examples[:1])
-
-    def _on_device(self, part: Part) -> tuple[Tensor, Tensor]:
-        images, labels = (torch.from_numpy(np.ascontiguousarray(array)) for array in part)
-        return channels_first(images).to(self.device_), labels.to(self.device_)
 
     def _images(self, images: Images) -> Tensor:
         checked = np.ascontiguousarray(check_images(images, self.spec_))
@@ -199,34 +215,22 @@ class Network(Model):
             self.predict_proba(np.zeros((1, *self.spec_.image_shape), np.uint8))
         return float(counter.get_total_flops())
 
-    def save(self, folder: Path) -> dict[str, Any]:
+    def dump(self, folder: Path) -> None:
         from safetensors.torch import save_file
 
         state = {name: one.contiguous() for name, one in self.network_.state_dict().items()}
         path = folder / "model.safetensors"
         save_file(state, path)
         path.chmod(0o644)  # as readable as the rest of a record
-        return {
-            "spec": dataclasses.asdict(self.spec_),
-            "mean": self.mean_,
-            "std": self.std_,
-            "recipe": self.recipe_.model_dump(),
-            "recipes": {stage: recipe.model_dump() for stage, recipe in self.recipes_.items()},
-        }
 
-    def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
+    def restore(self, folder: Path) -> None:
         from safetensors.torch import load_file
 
-        self.spec_, self.device_, self.seed_ = Spec(**fitted["spec"]), default_device(), 0
+        self.device_, self.seed_ = default_device(), 0
         seed_everything(self.seed_)  # precision, as the fit had it
-        self.mean_, self.std_ = fitted["mean"], fitted["std"]
-        self.recipe_ = Recipe(**fitted["recipe"])
-        self.recipes_ = {stage: Recipe(**one) for stage, one in fitted["recipes"].items()}
-        blank = torch.zeros(8, *self.spec_.image_shape, dtype=torch.uint8, device=self.device_)
-        self._make(self.recipe_.inputs(channels_first(blank), self.mean_, self.std_))
+        self._make(self._images(np.zeros((8, *self.spec_.image_shape), np.uint8)))
         self.network_.load_state_dict(load_file(folder / "model.safetensors"))
         self.trainer_ = self.trainer(self.recipe_)
-        return self
 
 
 # --- Estimators -------------------------------------------------------------------------------
@@ -239,6 +243,8 @@ class Estimator(Model):
     ``features``: pixels from 0 to 1, their square roots ("roots", a gamma correction that spreads
     the dark shades), or histograms of oriented gradients ("hog").
     """
+
+    kept: ClassVar[tuple[str, ...]] = ("classes_", "temperature_", "flops_")
 
     features: Literal["pixels", "roots", "hog"] = "pixels"
 
@@ -257,7 +263,8 @@ class Estimator(Model):
 
     def fit(self, data: Dataset, seed: int = 9, progress: Progress = QUIET) -> Self:
         self.spec_, self.history_, watch = data.spec, [], Stopwatch()
-        self.classes_, encoded = np.unique(data.train_labels, return_inverse=True)  # without gaps
+        classes, encoded = np.unique(data.train_labels, return_inverse=True)  # without gaps
+        self.classes_ = classes.tolist()
         with watch:
             self.estimator_ = self.make(seed)
             self.estimator_.fit(self.describe(data.train_images), encoded)
@@ -303,29 +310,14 @@ class Estimator(Model):
     def flops_per_image(self) -> float | None:
         return self.flops_
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        self.dump(folder)
-        return {
-            "spec": dataclasses.asdict(self.spec_),
-            "classes": self.classes_.tolist(),
-            "temperature": self.temperature_,
-            "flops": self.flops_,
-        }
-
-    def load(self, folder: Path, fitted: dict[str, Any]) -> Self:
-        self.spec_, self.classes_ = Spec(**fitted["spec"]), np.asarray(fitted["classes"])
-        self.temperature_, self.flops_ = fitted["temperature"], fitted["flops"]
-        self.estimator_ = self.restore(folder)
-        return self
-
     def dump(self, folder: Path) -> None:
         """Write the estimator as skops does: no pickle, and loading runs no code from the file."""
         from skops import io
 
         io.dump(self.estimator_, folder / "model.skops")
 
-    def restore(self, folder: Path) -> Any:
-        """The estimator that :meth:`dump` wrote.
+    def restore(self, folder: Path) -> None:
+        """Take back the estimator that :meth:`dump` wrote.
 
         Only scikit-learn's types and those of the model's own module are made. Raises ValueError
         where a tree's nodes lead outside of it, which scikit-learn would follow unchecked.
@@ -339,10 +331,9 @@ class Estimator(Model):
             for kind in io.get_untrusted_types(file=path)
             if kind.startswith("sklearn.") or kind.rpartition(".")[0] in modules
         ]
-        estimator = io.load(path, trusted=known)
-        if not all(map(_leads_to_leaves, _trees(estimator))):
+        self.estimator_ = io.load(path, trusted=known)
+        if not all(map(_leads_to_leaves, _trees(self.estimator_))):
             raise ValueError("a tree's nodes lead outside of it")
-        return estimator
 
 
 def _trees(estimator: Any) -> Iterator[Any]:

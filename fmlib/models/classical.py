@@ -187,7 +187,6 @@ class XGBoost(Estimator):
     def dump(self, folder: Path) -> None:
         self.estimator_.save_model(folder / "model.ubj")
 
-    def restore(self, folder: Path) -> XGBClassifier:
-        estimator = self.make(seed=0)
-        estimator.load_model(folder / "model.ubj")
-        return estimator
+    def restore(self, folder: Path) -> None:
+        self.estimator_ = self.make(seed=0)
+        self.estimator_.load_model(folder / "model.ubj")

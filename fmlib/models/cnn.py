@@ -113,13 +113,24 @@ class StudyCNN(Network):
 
     def build(self, spec: Spec, examples: Tensor) -> nn.Module:
         _, channels, height, width = examples.shape
-        layers: list[nn.Module] = []
-        for channels_in, channels_out in ((channels, 4), (4, 8)):
-            layers.append(nn.Conv2d(channels_in, channels_out, 3, padding=1))
-            layers += [nn.BatchNorm2d(channels_out), nn.MaxPool2d(2), nn.ReLU()]
-        layers.append(nn.Flatten())
-        features = 8 * (height // 4) * (width // 4)
-        for size, rate in ((128, 0.0), (64, 0.5), (32, 0.25)):
-            layers += [nn.Linear(features, size), nn.ReLU(), Dropout(rate)]
-            features = size
-        return nn.Sequential(*layers, nn.Linear(features, spec.num_classes))
+        return nn.Sequential(
+            nn.Conv2d(channels, 4, 3, padding=1),
+            nn.BatchNorm2d(4),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(4, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(8 * (height // 4) * (width // 4), 128),
+            nn.ReLU(),
+            Dropout(0.0),
+            nn.Linear(128, 64),
+            nn.ReLU(),
+            Dropout(0.5),
+            nn.Linear(64, 32),
+            nn.ReLU(),
+            Dropout(0.25),
+            nn.Linear(32, spec.num_classes),
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar, dataclass_transform
+from typing import Any, TypeVar, dataclass_transform, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -64,33 +64,34 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Model:
 
     Unknown keys, wrong types and values out of range raise ParameterError.
     """
-    cls, given = model_class(name), dict(parameters or {})
-    try:
-        return validate(cls, given)
-    except ValidationError as error:
-        raise explain(error, cls, given) from error
+    return validate(model_class(name), dict(parameters or {}))
 
 
 def validate(schema: type[Any], given: Any) -> Any:
-    """An instance of ``schema`` from plain values.
+    """An instance of ``schema`` from plain values; raises ParameterError.
 
     Strictly, so that the text "3" is no number; but a list may be a tuple.
     """
-    return TypeAdapter(schema).validate_json(json.dumps(given, default=str), strict=True)
+    try:
+        return TypeAdapter(schema).validate_json(json.dumps(given, default=str), strict=True)
+    except ValidationError as error:
+        raise explain(error, schema, given) from error
 
 
 def explain(error: ValidationError, schema: type[Any], given: Any) -> ParameterError:
     """The first fault pydantic found, in words: key, value, what was wanted, the nearest key."""
     fault = error.errors()[0]
-    path = [str(part) for part in fault["loc"]]
     # pydantic also names the member of a union that failed; only what the user wrote helps
-    keys: list[str] = []
-    for part in path:
-        if _reaches(given, [*keys, part]):
-            keys.append(part)
+    keys, value = [], given
+    for part in fault["loc"]:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            continue
+        keys.append(str(part))
     problem = fault["msg"][0].lower() + fault["msg"][1:]
     if fault["type"].startswith("missing"):
-        return ParameterError(".".join([*keys, path[-1]]), None, problem)
+        return ParameterError(".".join([*keys, str(fault["loc"][-1])]), None, problem)
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         problem = f"unknown key; {nearest(keys[-1], _fields(schema, keys[:-1]))}"
     elif isinstance(fault["input"], str) and _is_number(fault["input"]):
@@ -98,23 +99,13 @@ def explain(error: ValidationError, schema: type[Any], given: Any) -> ParameterE
     return ParameterError(".".join(keys), fault["input"], problem)
 
 
-def _reaches(given: Any, path: list[str]) -> bool:
-    for part in path:
-        if isinstance(given, Mapping) and part in given:
-            given = given[part]
-        elif isinstance(given, (list, tuple)) and part.isdigit() and int(part) < len(given):
-            given = given[int(part)]
-        else:
-            return False
-    return True
-
-
 def _fields(schema: Any, path: list[str]) -> list[str]:
     """Names of the fields of the schema that ``path`` leads to."""
     for part in path:
-        schema = getattr(schema, "__pydantic_fields__", {}).get(part, schema)
-        schema = getattr(schema, "annotation", schema)
-    return list(getattr(schema, "__pydantic_fields__", {}))
+        field = schema.__pydantic_fields__.get(part)  # None for a list's index
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        schema = next((kind for kind in kinds if hasattr(kind, "__pydantic_fields__")), schema)
+    return list(schema.__pydantic_fields__)
 
 
 def _is_number(text: str) -> bool:

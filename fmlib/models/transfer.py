@@ -18,15 +18,25 @@ import torch
 from pydantic import Field, NonNegativeInt, model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from fmlib.data import Spec
 from fmlib.device import keep_freed_memory
 from fmlib.fetch import WeightsError, checkpoint_places, checkpoint_sha256, first_usable
 from fmlib.models.base import STRICT, Dropout, Network
 from fmlib.models.registry import register
-from fmlib.training import Progress, Recipe
+from fmlib.training import Labelled, Progress, Recipe
 
 LOG = logging.getLogger(__name__)
+# What a recipe says of images, and means nothing for features.
+OF_IMAGES = (
+    "augmentation",
+    "flip_averaging",
+    "shift_averaging",
+    "image_size",
+    "channels_last",
+    "scaling",
+)
 
 
 # --- Fitting a backbone to few channels and small maps ------------------------------------------
@@ -106,19 +116,15 @@ class Backbone(nn.Module):
     def _drop_padding_taps(self, example: Tensor) -> int:
         """Leave out weights that meet only padding; returns the number of features."""
 
-        def fit(layer: nn.Conv2d, inputs: tuple[Tensor]) -> None:
-            height, width = inputs[0].shape[-2:]
-            if type(layer) is not nn.Conv2d or isinstance(layer.padding, str) or height != width:
+        def fit(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+            if type(layer) is not nn.Conv2d or isinstance(layer.padding, str):
                 return
-            if max(layer.padding) > 0:
+            height, width = inputs[0].shape[-2:]
+            if height == width and max(layer.padding) > 0:
                 drop_padding_taps(layer, width)
 
-        layers = [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
-        hooks = [layer.register_forward_pre_hook(fit) for layer in layers]
-        width = self.eval().features(example).shape[1]
-        for hook in hooks:
-            hook.remove()
-        return width
+        with register_module_forward_pre_hook(fit):
+            return self.eval().features(example).shape[1]
 
     def stage_outputs(self, batch: Tensor) -> Iterator[Tensor]:
         """The output of every stage, in order."""
@@ -146,16 +152,14 @@ class Backbone(nn.Module):
 
         Going towards the input, each stage learns ``layer_decay`` times as fast as the one above.
         """
-        trained = [*self.stages[self.frozen :], self.head]
         groups = []
-        for distance, stage in enumerate(reversed(trained)):
+        for distance, stage in enumerate(reversed([*self.stages[self.frozen :], self.head])):
             lr = recipe.lr * self.layer_decay**distance
-            trainable = [one for one in stage.parameters() if one.requires_grad]
             for decays in (True, False):
-                params = [one for one in trainable if (one.ndim > 1) == decays]
+                params = [one for one in stage.parameters() if (one.ndim > 1) == decays]
                 decay = recipe.weight_decay * decays
                 groups.append({"params": params, "lr": lr, "weight_decay": decay})
-        return [group for group in groups if group["params"]]
+        return groups
 
 
 # --- The models -------------------------------------------------------------------------------
@@ -174,6 +178,7 @@ class Transfer(Network):
     A fit leaves ``weights_``: the weights' source and SHA-256, ("none", None) from scratch.
     """
 
+    kept = (*Network.kept, "weights_")
     architecture: ClassVar[str]
     input_mean: ClassVar[float] = 0.0  # of ImageNet's pixels, as the weights were trained on them
     input_std: ClassVar[float] = 1.0
@@ -190,15 +195,8 @@ class Transfer(Network):
 
     @model_validator(mode="after")
     def _probe_sees_no_images(self) -> Transfer:
-        of_images = ["augmentation", "flip_averaging", "shift_averaging", "image_size"]
-        of_images += ["channels_last", "scaling"]
-        given = self.probe.model_fields_set if self.probe else set()
-        default = Recipe()
-        meant = [
-            one
-            for one in of_images
-            if one in given and getattr(self.probe, one) != getattr(default, one)
-        ]
+        changed = self.probe.model_dump(exclude_defaults=True) if self.probe else {}
+        meant = [name for name in OF_IMAGES if name in changed]
         if meant:
             names = ", ".join(meant)
             raise ValueError(f"probe: {names}: what it trains on are features, not images")
@@ -225,11 +223,19 @@ class Transfer(Network):
         """The whole network as stages, from input to features, for square images of that size."""
         raise NotImplementedError
 
-    def settle(self) -> Recipe:
+    def settle(self) -> None:
         self.pretrained_ = self._find_weights()
-        if self.pretrained_ is None:
-            return self.scratch or self.recipe
-        return self.recipe
+
+    @property
+    def recipes_(self) -> dict[str, Recipe]:
+        if not self._has_weights:
+            return {"train": self.scratch or self.recipe}
+        probe = {"probe": self.probe} if self.probe else {}
+        return probe | {"fine-tuning": self.recipe}
+
+    @property
+    def _has_weights(self) -> bool:
+        return self.weights_[0] != "none"
 
     def _find_weights(self) -> dict[str, Tensor] | None:
         self.weights_: tuple[str, str | None] = ("none", None)
@@ -262,27 +268,27 @@ class Transfer(Network):
             sum_stem(stem)
         if self.new_stem:
             stem.reset_parameters()
-        stages = self.cut(model, examples.shape[-1])
-        example = torch.zeros(1, *examples.shape[1:])
+        stages, example = self.cut(model, examples.shape[-1]), examples[:1].cpu()
         return Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
 
-    def train_stages(
-        self, images: Tensor, labels: Tensor, validation: tuple[Tensor, Tensor], progress: Progress
-    ) -> None:
+    def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
         if self.device_.type == "cpu":
             keep_freed_memory()
-        pretrained, self.pretrained_ = self.pretrained_ is not None, None
-        if pretrained and self.probe:
-            features, held_out = self.head_inputs(images), self.head_inputs(validation[0])
-            held_out_labels = validation[1]
-            self.run_stage(
-                "probe", self.probe, features, labels, (held_out, held_out_labels), progress
+        self.pretrained_ = None
+        *probe, last = self.recipes_
+        if probe:
+            features, held_out = (
+                (self.head_inputs(images), labels) for images, labels in (train, validation)
             )
-        if pretrained:
+            self.run_stage("probe", features, held_out, progress)
+        self._freeze()
+        self.run_stage(last, train, validation, progress)
+
+    def _freeze(self) -> None:
+        """Have early stages keep given weights, or learn more slowly than late ones."""
+        if self._has_weights:
             self.network_.frozen = self.frozen_stages
             self.network_.layer_decay = self.layer_decay
-        stage = "fine-tuning" if pretrained else "train"
-        self.run_stage(stage, self.recipe_, images, labels, validation, progress)
 
     def head_inputs(self, images: Tensor) -> Tensor:
         """The head's inputs, (n, features), of raw images on the device; in half precision."""
@@ -294,16 +300,11 @@ class Transfer(Network):
             ]
         return torch.cat(parts)  # autocast to bfloat16 refuses to join half-precision tensors
 
-    def save(self, folder: Path) -> dict[str, Any]:
-        frozen = {"frozen": self.network_.frozen, "layer_decay": self.network_.layer_decay}
-        return super().save(folder) | frozen | {"weights": list(self.weights_)}
-
-    def load(self, folder: Path, fitted: dict[str, Any]) -> Transfer:
-        self.pretrained_, self.weights_ = None, tuple(fitted["weights"])
-        super().load(folder, fitted)
-        self.network_.frozen = fitted["frozen"]
-        self.network_.layer_decay = fitted["layer_decay"]
-        return self
+    def restore(self, folder: Path) -> None:
+        source, sha256 = self.weights_  # a list, as JSON has no tuples
+        self.pretrained_, self.weights_ = None, (source, sha256)
+        super().restore(folder)
+        self._freeze()
 
 
 def _pooled(model: Any, *after: nn.Module) -> nn.Sequential:

@@ -476,7 +476,7 @@ def test_a_fit_waits_as_a_busy_machine_needs_and_as_a_user_wishes(heard):
 
 
 def test_lines_tell_an_epoch_each(heard, capsys):
-    lines = fitting.Lines()
+    lines = fitting.Shown("MLP", with_bar=False)
     lines.start("train", 2, 18)
     for row in heard[1].rows:
         lines.epoch(row)
@@ -486,7 +486,7 @@ def test_lines_tell_an_epoch_each(heard, capsys):
 
 
 def test_a_bar_counts_steps(heard, capsys):
-    bar = fitting.Bar("MLP")
+    bar = fitting.Shown("MLP", with_bar=True)
     bar.start("train", 2, 18)
     for row in heard[1].rows:
         for _ in range(18):
