@@ -13,7 +13,6 @@ from fmlib.models.transfer import Backbone
 from fmlib.profiles import Profile, load_profile
 from fmlib.project import Project
 from fmlib.results import ClassScore, Epoch, Weights
-from fmlib.training import Recipe
 from fmreport import sections
 
 QUICK = {"epochs": 1, "batch_size": 50}
@@ -180,8 +179,9 @@ def test_the_class_report_has_a_row_a_class_and_their_mean():
     ],
 )
 def test_a_learning_curve_says_what_its_numbers_include(shown, probe, fine_tuning, says):
-    network, result = build("mlp"), in_stages("alpha", probe=[0.5], **{"fine-tuning": [0.4]})
-    network.recipes_ = {"probe": Recipe(**probe), "fine-tuning": Recipe(**fine_tuning)}
+    network = build("resnet34", {"probe": probe, "recipe": fine_tuning})
+    network.weights_ = ("found.pth", "1234")
+    result = in_stages("alpha", probe=[0.5], **{"fine-tuning": [0.4]})
     sections.show_training(network, result)
     (figure,) = shown.of_kind("figure")
     caption = figure["caption"]
@@ -209,11 +209,12 @@ def in_stages(model: str, **losses: list[float]) -> synthetic.Result:
 
 
 def test_a_stage_ends_with_the_weights_that_it_leaves():
-    network = build("mlp")
-    network.recipes_ = {"probe": Recipe(), "train": Recipe(patience=1)}
-    result = in_stages("alpha", probe=[0.5, 0.25, 0.75], train=[0.5, 0.125, 0.25])
-    table = sections.stage_table(network, result)
-    assert table["stage"].tolist() == ["probe", "train"] and table["epochs"].tolist() == [3, 3]
+    network = build("resnet34", {"probe": {}, "recipe": {"patience": 1}})
+    network.weights_ = ("found.pth", "1234")
+    losses = {"probe": [0.5, 0.25, 0.75], "fine-tuning": [0.5, 0.125, 0.25]}
+    table = sections.stage_table(network, in_stages("alpha", **losses))
+    assert table["stage"].tolist() == ["probe", "fine-tuning"]
+    assert table["epochs"].tolist() == [3, 3]
     assert table["validation accuracy"].tolist() == [0.25, 0.875], "the last, and the best"
     assert table["training (s)"].tolist() == [6.0, 6.0]
 
