@@ -14,12 +14,12 @@ from typing import Any
 
 import pandas as pd
 from IPython.display import Markdown, display
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from fmlib import fast
 from fmlib.data import Dataset
 from fmlib.measure import describe_machine
-from fmlib.models.registry import ParameterError, build, explain, model_class, validate
+from fmlib.models.registry import ParameterError, build, model_class, validate
 from fmlib.profiles import ProfileError, load_profile, read_yaml
 from fmlib.project import HERE, Project
 from fmlib.scores import scores
@@ -92,8 +92,6 @@ def load_study(name: str, project: Project = HERE) -> Study:
         study = Study(name, content, current, project)
         for variant in content.variants:
             build(content.model, study.parameters(variant))
-    except ValidationError as error:
-        raise ProfileError(f"{path}: {explain(error, Content, given)}") from error
     except ParameterError as error:
         raise ProfileError(f"{path}: {error}") from error
     return study
