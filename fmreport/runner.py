@@ -247,6 +247,8 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
     digest = hashlib.sha256(f"{profile.name} {profile.seeds}".encode())
     for cell in notebook.cells:
         text = "\n".join(cell.source.strip().splitlines())
+        if not text:
+            continue
         tags = cell.metadata.get("tags", [])
         digest.update(json.dumps([cell.cell_type, text, tags]).encode())
     own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
