@@ -70,3 +70,28 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             shutil.copytree(HERE.root / name, clone / name, ignore=ignored)
     said = run(clone, *REPORT)
     return clone / "build" / "smoke", said
+
+
+FITTING = {
+    "test_fitting",
+    "test_models",
+    "test_transfer",
+    "test_fast",
+    "test_measure",
+    "test_bench",
+}
+FITTING |= {
+    "test_training",
+    "test_html",
+    "test_pdf",
+    "test_results",
+    "test_studies",
+    "test_pipeline",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of modules that fit much, or open a browser, are none of `make check`'s quick ones."""
+    for item in items:
+        if item.path.stem in FITTING:
+            item.add_marker("slow")
