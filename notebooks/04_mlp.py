@@ -1,15 +1,3 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
-
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
 seed: int = 9  # of everything random in a model's training
