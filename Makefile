@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PROFILE ?=
 PAPER ?=
+LAB ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
@@ -44,9 +45,8 @@ test: setup ## all of make check, and all tests
 	"$(BIN)/lint-imports"
 	"$(BIN)/python" -m pytest --durations=15
 
-lab: setup ## open the notebooks in JupyterLab
-	"$(BIN)/jupytext-config" --settings-file "$(VENV)/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
-	"$(BIN)/jupyter-lab" --LabApp.default_url=/lab/tree/notebooks
+lab: setup ## open the notebooks in JupyterLab; LAB="..." are options of JupyterLab's own
+	"$(BIN)/python" -m fmreport lab$(if $(LAB), -- $(LAB))
 
 bench: setup ## time the study's loop and ours, fits beside a busy core, and how costs grow with images
 	"$(BIN)/python" -u -m benchmarks.bench
@@ -63,6 +63,8 @@ ablation: setup ## measure the ingredients of the networks' recipes that docs/st
 publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
 	"$(BIN)/python" -m fmreport publish $(if $(PROFILE),--profile "$(PROFILE)")
 
-clean: ## remove what was made from the sources; the data and .venv stay
-	rm -rf build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+clean: ## remove what was made from the sources; the data, .venv and what notebooks show in JupyterLab stay
+	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find fmlib fmreport benchmarks tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
+	@[ ! -d build/lab ] || echo "kept: build/lab, the outputs and settings of JupyterLab; remove the folder to forget them"

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import html
 import inspect
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -291,7 +294,8 @@ def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
             why = f"its record is no good: {error}"
     if os.environ.get("FMLIB_FIT") == "never":
         raise FitError(reason(job) or why)
-    fit(job, shown_progress(job.title), here)
+    with shown_progress(job.title) as progress:
+        fit(job, progress, here)
     return results.load(job.folder), results.load_model(job.folder)
 
 
@@ -310,9 +314,11 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
             status = process.wait()
         finally:
             process.kill()  # does nothing to one that has ended
+    if status < 0:
+        with job.log.open("a", encoding="utf-8") as log:
+            print(f"\nits process was ended by signal {-status}", file=log)
     if status:
-        killed = f"its process was ended by signal {-status}" if status < 0 else ""
-        raise FitError(killed or reason(job) or f"its process ended with status {status}")
+        raise FitError(reason(job))
     job.log.unlink()
 
 
@@ -321,7 +327,21 @@ def reason(job: Job) -> str:
     if not job.log.is_file():
         return ""
     lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return lines[-1] if lines else "its process was ended"
+    last = lines[-1] if lines else "its process was ended"
+    return last + _advice(last)
+
+
+def _advice(why: str) -> str:
+    """What to do where a fit failed for want of memory, which Linux answers with signal 9."""
+    wanting = (
+        "MemoryError",
+        "out of memory",
+        "can't allocate memory",
+        f"signal {signal.SIGKILL:d}",
+    )
+    if not any(words.lower() in why.lower() for words in wanting):
+        return ""
+    return "; where memory was short, lower batch_size or image_size"
 
 
 def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
@@ -402,14 +422,25 @@ class Told(Progress):
 
 
 class Shown(Progress):
-    """A bar that counts steps and tells the time that is left, or without it a line an epoch."""
+    """A bar that counts steps and tells the time that is left, or without it a line an epoch.
 
-    def __init__(self, title: str, with_bar: bool) -> None:
-        self.title, self.with_bar = title, with_bar
+    As a context manager it takes the bar away at the end, also of a fit that was interrupted.
+    """
+
+    def __init__(self, title: str, bar: type[tqdm], with_bar: bool) -> None:
+        self.title, self.make_bar, self.with_bar = title, bar, with_bar
+        self.bar: tqdm | None = None
+
+    def __enter__(self) -> Shown:
+        return self
+
+    def __exit__(self, *exc: Any) -> None:
+        if self.bar is not None:
+            self.bar.close()
 
     def start(self, stage: str, epochs: int, steps: int) -> None:
         self.epochs = epochs
-        self.bar = tqdm(
+        self.bar = self.make_bar(
             total=steps * epochs,
             desc=f"{self.title}, {stage}",
             unit="step",
@@ -433,9 +464,33 @@ class Shown(Progress):
             self.bar.close()
 
 
-def shown_progress(title: str) -> Progress:
+class NotebookBar(tqdm):
+    """tqdm's bar as HTML, which leaves nothing behind; tqdm's own wants ipywidgets."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        from IPython.display import display
+
+        self.handle = display({"text/plain": ""}, raw=True, display_id=True)
+        form = "{desc}: {elapsed}, {remaining} left{postfix}"
+        super().__init__(*args, **kwargs | {"bar_format": form, "file": io.StringIO()})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Show the bar as it is now; tqdm calls this."""
+        text = html.escape(str(self))
+        bar = f'<progress value="{self.n}" max="{self.total}"></progress> {text}'
+        self.handle.update({"text/html": bar, "text/plain": text}, raw=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        super().close()
+        self.handle.update({"text/plain": ""}, raw=True)
+
+
+def shown_progress(title: str) -> Shown:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
-    return Shown(title, with_bar="ipykernel" in sys.modules or sys.stdout.isatty())
+    if "ipykernel" in sys.modules:
+        return Shown(title, NotebookBar, with_bar=True)
+    return Shown(title, tqdm, with_bar=sys.stdout.isatty())
 
 
 # --- The process of a fit ---------------------------------------------------------------------

@@ -47,6 +47,10 @@ class Project:
         """What searches and ablations gave."""
         return self.docs / "studies"
 
+    def published(self, profile: str) -> Path:
+        """Where a profile's report is published, and below it ``results``."""
+        return self.docs if profile == "cpu" else self.docs / profile
+
     def results(self, profile: str) -> Path:
         """Where a profile's records lie."""
         return self.build / profile / "results"

@@ -70,6 +70,14 @@ def predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def lab(arguments: argparse.Namespace) -> int:
+    """Open the notebooks in JupyterLab; never returns."""
+    from fmreport.lab import open_lab
+
+    open_lab(HERE, arguments.options)
+    return 0
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare classifiers.")
@@ -96,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="all probabilities, as JSON")
     command.add_argument("pictures", nargs="+", type=Path, metavar="picture")
     command.set_defaults(run=predict)
+
+    command = commands.add_parser("lab", help="open the notebooks in JupyterLab")
+    command.add_argument("options", nargs="*", help="behind --: JupyterLab's own options")
+    command.set_defaults(run=lab)
     return top
 
 

@@ -46,7 +46,7 @@ def publish(profile: Profile) -> Path:
     text = readme.read_text(encoding="utf-8")
     for marker, content in sections.get(profile.name, {}).items():
         text = refreshed(text, marker, content)  # is refused before anything is copied
-    target = docs if profile.name == "cpu" else docs / profile.name
+    target = profile.project.published(profile.name)
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(profile.folder / "report.html", target / "index.html")
     shutil.copyfile(profile.folder / "report.pdf", target / "report.pdf")

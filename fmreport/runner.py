@@ -27,6 +27,7 @@ from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
 
 KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
 MODEL_TAG = "model-"
+EXERCISE = "exercise"  # a cell for who edits the notebook by hand, which the report leaves out
 # what notebooks call; the modules that come after telling change no notebook
 TELLING = ("compare", "plots.py", "show.py", "text.py", "sections.py", "studies.py")
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
@@ -84,26 +85,24 @@ def fit_stale(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         profile.data(say)  # fetched here, once
     start = time.monotonic()
     for number, job in enumerate(waiting, 1):
-        place = f"[{number}/{len(waiting)} {_clock(start)}]"
-        say(f"{place} {job.title}{_of_seed(job)}: fitting, {stale[job.name]}")
+        place = f"{number}/{len(waiting)}"
+        why = stale[job.name]
+        say(f"[{place} {_clock(start)}] {job.title} with seed {job.seed}: fitting, {why}")
         try:
             if job.model in profile.cuda_only and default_device().type != "cuda":
                 raise FitError("the profile wants a CUDA GPU for it, and there is none here")
-            fitting.fit(job, fitting.shown_progress(job.title))
+            with fitting.shown_progress(job.title) as progress:
+                fitting.fit(job, progress)
         except FitError as error:
             outcome.failures[job.name] = str(error)
-            say(f"{place} {job.title}: failed: {error}")
+            say(f"[{place} {_clock(start)}] {job.title}: failed: {error}")
             if job.log.is_file():
                 say(f"    its log: {job.log}")
             continue
         outcome.fitted.append(job)
         result = load(job.folder)
-        score = f"accuracy {result.accuracy:.4f}"
-        say(f"{place} {job.title}: {score}, {result.train_seconds:.1f} s of training")
-
-
-def _of_seed(job: Job) -> str:
-    return f" with seed {job.seed}"
+        told = f"accuracy {result.accuracy:.4f}, {result.train_seconds:.1f} s of training"
+        say(f"[{place} {_clock(start)}] {job.title}: {told}")
 
 
 def _plan(profile: Profile, waiting: list[Job], kept: list[Job]) -> str:
@@ -143,8 +142,7 @@ def estimate(profile: Profile, waiting: Iterable[Job], kept: Iterable[Job]) -> f
 
 
 def _published_seconds(profile: Profile, model: str) -> float | None:
-    published = {"cpu": profile.project.docs / "results"}
-    folder = published.get(profile.name, profile.project.docs / profile.name / "results")
+    folder = profile.project.published(profile.name) / "results"
     known = [_seconds(one) for one in sorted((folder / model).glob("seed-*"))]
     return next(iter(known), None)
 
@@ -221,15 +219,18 @@ def source(path: Path, profile: Profile) -> NotebookNode | None:
     notebook.cells = [
         cell
         for cell, models in zip(notebook.cells, told, strict=True)
-        if not models or models & profile.models.keys()
+        if (not models or models & profile.models.keys()) and EXERCISE not in _tags(cell)
     ]
     return notebook
 
 
 def _models(cell: NotebookNode) -> set[str]:
     """The models that a cell is about, by its tags."""
-    tags = cell.metadata.get("tags", [])
-    return {tag.removeprefix(MODEL_TAG) for tag in tags if tag.startswith(MODEL_TAG)}
+    return {tag.removeprefix(MODEL_TAG) for tag in _tags(cell) if tag.startswith(MODEL_TAG)}
+
+
+def _tags(cell: NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
 
 
 def title(notebook: NotebookNode, name: str) -> str:
@@ -249,8 +250,7 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
         text = "\n".join(cell.source.strip().splitlines())
         if not text:
             continue
-        tags = cell.metadata.get("tags", [])
-        digest.update(json.dumps([cell.cell_type, text, tags]).encode())
+        digest.update(json.dumps([cell.cell_type, text, _tags(cell)]).encode())
     own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
     for job in fitting.jobs(profile):
         if job.model in own:

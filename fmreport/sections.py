@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +19,13 @@ from torch import nn
 
 from fmlib.data import Dataset
 from fmlib.device import default_device, has_bfloat16
-from fmlib.fitting import FitError, fit_or_load, fresh_results, job_of, stale
+from fmlib.fitting import FitError, Job, fit_or_load, job_of, jobs, stale
 from fmlib.models.base import Model, Network
-from fmlib.models.registry import MODELS
+from fmlib.models.registry import MODELS, build, changed
 from fmlib.models.transfer import Backbone, Transfer
 from fmlib.profiles import Profile
-from fmlib.results import Result
+from fmlib.results import Result, ResultError, load, record_folder
+from fmlib.scores import scores
 from fmlib.training import Recipe
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
@@ -49,19 +54,105 @@ def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = No
     if name not in profile.models:  # a notebook opened by hand has cells that a report leaves out
         show_notice(f"{MODELS[name].title} is no model of the profile {profile.name}.")
         return
+    job = job_of(profile, name, seed)
     try:
-        result, model = fit_or_load(job_of(profile, name, seed))
-    except FitError as error:
+        result = published(profile, job)
+        fitted = result is None
+        if fitted:
+            result, model = fit_or_load(job)
+        else:
+            model = unfitted(result)
+    except (FitError, ResultError) as error:
         show_notice(f"{MODELS[name].title} has no result: {error}")
         return
+    if not fitted:
+        command = f"make report PROFILE={profile.name}"
+        show_notice(f"{result.title}: published, not fitted here. {command} fits it.")
     show_code(model)
     display(Markdown(size_sentence(result)))
     if isinstance(model, Network):
         show_training(model, result)
     display(Markdown(training_sentence(result)))
     show_outcome(result)
-    if isinstance(model, Transfer) and data is not None:
+    if fitted and isinstance(model, Transfer) and data is not None:
         show_where_it_looks(model, result, data)
+
+
+def by_hand() -> bool:
+    """Whether a notebook is opened by hand, and not told for a report, which fits nothing."""
+    return os.environ.get("FMLIB_FIT") != "never"
+
+
+def published(profile: Profile, job: Job) -> Result | None:
+    """The published record of a job that is not fitted here, for a notebook opened by hand."""
+    results = profile.project.published(profile.name) / "results"
+    folder = record_folder(results, job.model, job.seed)
+    return load(folder) if by_hand() and folder.is_dir() and stale(job) else None
+
+
+def unfitted(result: Result) -> Model:
+    """The model of a record without a fitted one: what its settings say."""
+    model = build(result.model, result.parameters)
+    if isinstance(model, Transfer) and result.weights:
+        model.weights_ = (result.weights.source, result.weights.sha256)
+    return model
+
+
+def records(profile: Profile) -> list[Result]:
+    """The profile's records, in the order of its jobs.
+
+    In a notebook opened by hand, published ones stand in for what is not fitted here, and where
+    there are none the models of the sample are fitted, which takes seconds each; a notice names
+    what is missing, and what would fit it.
+    """
+    found, missing = [], []
+    for job in jobs(profile):
+        try:
+            if not stale(job):
+                found.append(load(job.folder))
+            elif result := published(profile, job):
+                found.append(result)
+            elif by_hand() and profile.dataset == "sample":
+                found.append(fit_or_load(job)[0])
+            else:
+                missing.append(job.title)
+        except (FitError, ResultError):
+            missing.append(job.title)
+    if missing:
+        names, command = listed(dict.fromkeys(missing)), f"make report PROFILE={profile.name}"
+        show_notice(f"No result of the profile {profile.name}: {names}. {command} makes them.")
+    return found
+
+
+def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: int) -> None:
+    """Fit a model as the profile has it, and with a change; show both on the validation images.
+
+    ``change``: new values by name, with dots between levels: ``{"recipe.lr": 0.01}``. Only on the
+    sample, where a fit takes seconds.
+    """
+    if profile.dataset != "sample":
+        show_notice('Exercises run on the sample: set `profile = "lesson"` in the first code cell.')
+        return
+    job = job_of(profile, name, seed)
+    words = "; ".join(f"{key}: {value}" for key, value in change.items())
+    parameters = changed(dict(job.parameters), dict(change))
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    other = replace(
+        job, parameters=parameters, folder=profile.folder / "tries" / name / digest[:12]
+    )
+    rows = []
+    for what, one in (("as it is", job), (words, other)):
+        result, _ = fit_or_load(one)
+        judged = scores(result.validation_proba, result.validation_labels, result.class_names)
+        rows.append((what, judged["accuracy"], judged["log_loss"], result.train_seconds))
+    columns = ["settings", "accuracy", "log loss", "training (s)"]
+    show_table(
+        pd.DataFrame(rows, columns=columns),
+        f"{job.title}: what a change gives on {len(result.validation_labels)} validation images.",
+        f"{name}-change",
+        best={"accuracy": "max", "log loss": "min"},
+        formats={"accuracy": ".3f", "log loss": ".3f", "training (s)": ".1f"},
+    )
 
 
 def show_code(model: Model) -> None:
@@ -225,23 +316,24 @@ def grad_cam(network: Backbone, batch: torch.Tensor, classes: torch.Tensor) -> t
 # --- What the appendix looks up ---------------------------------------------------------------
 
 
-def show_settings(profile: Profile, seed: int) -> None:
+def show_settings(profile: Profile, results: Sequence[Result]) -> None:
     """Every model's settings, and a network's layers, as they were fitted."""
-    for name in profile.models:
-        job = job_of(profile, name, seed)
-        if stale(job):
-            show_notice(f"{job.title} has no result in this profile.")
+    for result in results:
+        if result.seed != profile.seeds[0]:
             continue
-        result, model = fit_or_load(job)
-        show_table(settings_table(model), f"{result.title}: its settings.", f"{name}-settings")
-        if isinstance(model, Network):
+        job = job_of(profile, result.model, result.seed)
+        fitted = not stale(job)
+        model = fit_or_load(job)[1] if fitted else unfitted(result)
+        words = f"{result.title}: its settings."
+        show_table(settings_table(model), words, f"{result.model}-settings")
+        if fitted and isinstance(model, Network):
             words = f"{result.title}: its layers, {result.parameter_count:,} weights."
-            show_table(layer_table(model), words, f"{name}-layers")
+            show_table(layer_table(model), words, f"{result.model}-layers")
 
 
-def show_log(profile: Profile) -> None:
-    """Every epoch of every network's training, and the machine and libraries of every fit."""
-    for result in fresh_results(profile):
+def show_log(results: Sequence[Result]) -> None:
+    """Every epoch of every network's training."""
+    for result in results:
         if result.history:
             columns = ["stage", "epoch", "lr", "train_loss", "validation_loss"]
             columns += ["validation_accuracy", "train_seconds"]

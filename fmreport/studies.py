@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from fmlib import fast
 from fmlib.data import Dataset
 from fmlib.measure import describe_machine
-from fmlib.models.registry import ParameterError, build, model_class, validate
+from fmlib.models.registry import ParameterError, build, changed, model_class, validate
 from fmlib.profiles import ProfileError, load_profile, read_yaml
 from fmlib.project import HERE, Project
 from fmlib.scores import scores
@@ -95,24 +95,6 @@ def load_study(name: str, project: Project = HERE) -> Study:
     except ParameterError as error:
         raise ProfileError(f"{path}: {error}") from error
     return study
-
-
-def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
-    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``.
-
-    Raises ParameterError for a key that leads into something other than settings.
-    """
-    parameters = dict(base)
-    for key, value in change.items():
-        first, _, rest = key.partition(".")
-        if rest:
-            inner = parameters.get(first) or {}
-            if not isinstance(inner, dict):
-                raise ParameterError(first, inner, f"wanted settings that {key!r} could change")
-            parameters[first] = changed(inner, {rest: value})
-        else:
-            parameters[first] = value
-    return parameters
 
 
 def run_study(

@@ -14,13 +14,12 @@ seed: int = 9  # of everything random in a model's training
 import pandas as pd
 from IPython.display import Markdown, display
 
-from fmlib import fitting
-from fmlib.fitting import fresh_results
+from fmlib.fitting import jobs
 from fmlib.profiles import load_profile
 from fmlib.scores import CALIBRATION_BINS, SMALLEST
-from fmreport import plots, text
+from fmreport import plots, sections, text
 from fmreport.compare import calibration, errors, table, verdict
-from fmreport.show import show_figure, show_notice, show_table
+from fmreport.show import show_figure, show_table
 
 settings = load_profile(profile)
 data = settings.data()
@@ -31,16 +30,12 @@ budgets = {"train_seconds": 60, "latency_ms": 5, "memory_mb": 500}
 near_best = 1.0  # how many points of accuracy below the best still count as near it
 
 # %% tags=["key-code"]
-records = fresh_results(settings)
+records = sections.records(settings)
 found = verdict.compare(records)
-missing = [job.title for job in fitting.jobs(settings) if fitting.stale(job)]
 
 # %% tags=["remove-input"]
-if not records:
-    show_notice(
-        f"There are no results of the profile {profile}. `make report PROFILE={profile}` makes "
-        "them; everything below stays empty until then."
-    )
+there = {(result.model, result.seed) for result in records}
+missing = [job.title for job in jobs(settings) if (job.model, job.seed) not in there]
 table.check_images(found.runs, data.test_labels)
 local = found.local  # times and memory are compared on one machine only
 machine = local["machine"].iloc[0] if len(local) else "no machine"

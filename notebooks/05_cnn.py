@@ -15,7 +15,7 @@ seed: int = 9  # of everything random in a model's training
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
-from fmreport.sections import show_model
+from fmreport import sections
 
 settings = load_profile(profile)
 data = settings.data()
@@ -58,7 +58,7 @@ data = settings.data()
 #     localizable features*, 2019, [arXiv:1905.04899](https://arxiv.org/abs/1905.04899).
 
 # %% tags=["model-cnn", "remove-input"]
-show_model(settings, "cnn", seed)
+sections.show_model(settings, "cnn", seed)
 
 # %% [markdown] tags=["model-study_cnn"]
 # ## The study's network
@@ -67,4 +67,18 @@ show_model(settings, "cnn", seed)
 # four dense layers, with dropout after the last two, trained by Adam at a constant learning rate.
 
 # %% tags=["model-study_cnn", "remove-input"]
-show_model(settings, "study_cnn", seed)
+sections.show_model(settings, "study_cnn", seed)
+
+# %% [markdown] tags=["exercise"]
+# ## Try it
+#
+# Change the first line of the next cell, and run it. The model is fitted with that change in
+# seconds, and stands beside the one above, on the validation images.
+#
+# - `"cnn", {"recipe.augmentation": {}}`: no mirror images, no shifts.
+# - `"cnn", {"widths": [32, 64, 128]}`: twice as wide, and about three times as slow.
+# - `"cnn", {"recipe.epochs": 15}`: three times as long.
+
+# %% tags=["exercise"]
+model, change = "cnn", {"recipe.augmentation": {}}
+sections.show_change(settings, model, change, seed)

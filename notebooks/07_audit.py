@@ -23,9 +23,8 @@ from sklearn.tree import DecisionTreeClassifier
 from torchvision.models import get_model_weights
 from torchvision.transforms.v2 import functional
 
-from fmlib.fitting import fresh_results
 from fmlib.profiles import load_profile
-from fmreport import plots
+from fmreport import plots, sections
 from fmreport.compare import audit, table, verdict
 from fmreport.show import show_figure, show_table
 
@@ -33,7 +32,7 @@ settings = load_profile(profile)
 data = settings.data()
 
 # %% tags=["key-code"]
-found = verdict.compare(fresh_results(settings))
+found = verdict.compare(sections.records(settings))
 runs, local = found.runs, found.local  # one result a model; costs measured on one machine
 study = audit.STUDY  # the study's published figures
 

@@ -9,12 +9,12 @@ profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is t
 seed: int = 9  # of everything random in a model's training
 
 # %% tags=["remove-input"]
-from fmlib.fitting import fresh_results
 from fmlib.profiles import load_profile
 from fmreport import sections
 from fmreport.studies import show_studies
 
 settings = load_profile(profile)
+records = sections.records(settings)
 
 # %% [markdown]
 # ## Settings and layers
@@ -22,7 +22,7 @@ settings = load_profile(profile)
 # Defaults are included. Of a network, these are the settings of the recipe that its fit used.
 
 # %% tags=["remove-input"]
-sections.show_settings(settings, seed)
+sections.show_settings(settings, records)
 
 # %% [markdown]
 # ## Searches and ablations
@@ -38,10 +38,10 @@ for model in settings.models:
 # ## Training, epoch by epoch
 
 # %% tags=["remove-input"]
-sections.show_log(settings)
+sections.show_log(records)
 
 # %% [markdown]
 # ## Environment
 
 # %% tags=["remove-input"]
-sections.show_environment(fresh_results(settings))
+sections.show_environment(records)

@@ -67,6 +67,24 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> Model:
     return validate(model_class(name), dict(parameters or {}))
 
 
+def changed(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A copy of ``base`` with other values at dotted keys: ``{"recipe.lr": 0.1}``.
+
+    Raises ParameterError for a key that leads into something other than settings.
+    """
+    parameters = dict(base)
+    for key, value in change.items():
+        first, _, rest = key.partition(".")
+        if rest:
+            inner = parameters.get(first) or {}
+            if not isinstance(inner, dict):
+                raise ParameterError(first, inner, f"wanted settings that {key!r} could change")
+            parameters[first] = changed(inner, {rest: value})
+        else:
+            parameters[first] = value
+    return parameters
+
+
 def validate(schema: type[Any], given: Any) -> Any:
     """An instance of ``schema`` from plain values; raises ParameterError.
 
