@@ -7,10 +7,13 @@ Whatever JupyterLab, IPython and matplotlib write (settings, workspaces, history
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+import pypandoc
 
 from fmlib.project import Project
 
@@ -21,24 +24,46 @@ Save and Export Notebook As (menu File): Fmreport_html and Fmreport_pdf look as 
 JupyterLab's own exports to PDF are not offered: they need LaTeX or a browser."""
 
 
-def environment(project: Project) -> dict[str, str]:
-    """What JupyterLab's process needs besides the user's environment."""
-    own = project.build / "lab" / ".jupyter"
-    folders = {
-        "JUPYTER_CONFIG_DIR": own / "config",
-        "JUPYTER_CONFIG_PATH": HERE / "config",
-        "JUPYTER_DATA_DIR": own / "data",
-        "JUPYTER_PATH": HERE / "share",
-        "JUPYTER_RUNTIME_DIR": own / "runtime",
-        "IPYTHONDIR": own / "ipython",
-        "MPLCONFIGDIR": own / "matplotlib",
+# Code edited in fmlib or fmreport is seen without a restart, in notebooks opened here alone.
+KERNEL = {
+    "argv": [
+        sys.executable,  # by which jupytext knows it for the kernel of a notebook that names none
+        "-Xfrozen_modules=off",
+        "-m",
+        "ipykernel_launcher",
+        "-f",
+        "{connection_file}",
+        "--ext=autoreload",
+        "--InteractiveShellApp.exec_lines=%autoreload 2",
+    ],
+    "display_name": "Python 3 (ipykernel)",
+    "language": "python",
+    "metadata": {"debugger": True},
+}
+
+
+def environment(own: Path) -> dict[str, str]:
+    """What JupyterLab's process needs besides the user's environment; it writes into ``own``."""
+    pandoc = Path(pypandoc.get_pandoc_path()).parent  # which exports to LaTeX and others look for
+    return {
+        "PATH": os.pathsep.join((str(pandoc), os.environ.get("PATH", ""))),
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_CONFIG_PATH": str(HERE / "config"),
+        "JUPYTER_DATA_DIR": str(own / "data"),
+        "JUPYTER_PATH": os.pathsep.join(map(str, (own / "share", HERE / "share"))),
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "IPYTHONDIR": str(own / "ipython"),
+        "MPLCONFIGDIR": str(own / "matplotlib"),
     }
-    return {name: str(folder) for name, folder in folders.items()}
 
 
 def open_lab(project: Project, arguments: Sequence[str] = ()) -> None:
     """Become JupyterLab in the project's folder; ``arguments`` are JupyterLab's own."""
+    own = project.build / "lab" / ".jupyter"
+    kernel = own / "share" / "kernels" / "python3" / "kernel.json"
+    kernel.parent.mkdir(parents=True, exist_ok=True)
+    kernel.write_text(json.dumps(KERNEL), encoding="utf-8")
     print(WELCOME, flush=True)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}"]
     command += ["--LabApp.default_url=/lab/tree/notebooks", *arguments]
-    os.execve(sys.executable, command, os.environ | environment(project))
+    os.execve(sys.executable, command, os.environ | environment(own))

@@ -1,0 +1,279 @@
+"""The notebooks in a real JupyterLab, as `make lab` opens it, in a real browser.
+
+One server for all tests, on a copy of the project that is a git checkout, with an empty home.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from fmlib.project import HERE
+
+pytestmark = pytest.mark.slow
+PATIENCE = 180_000  # milliseconds: two cores, which may be busy
+GIT = ("git", "-c", "user.name=a student", "-c", "user.email=student@example.org")
+
+
+def until(true: Callable[[], object], seconds: float = 120, what: str = "it") -> None:
+    """Wait until something holds."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, f"{what} did not happen in {seconds} s"
+        time.sleep(0.1)
+
+
+class Lab:
+    """A running JupyterLab, its folder and its home."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self.folder, self.home = folder, home
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        options = ["--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1"]
+        options += [f"--ServerApp.port={port}", "--ServerApp.port_retries=0"]
+        options += ["--IdentityProvider.token=", "--ServerApp.terminals_enabled=False"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "fmreport", "lab", "--", *options],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(folder), "HOME": str(home)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        self.address = f"http://127.0.0.1:{port}"
+        until(self.answers, what="JupyterLab's start")
+
+    def answers(self) -> bool:
+        assert self.process.poll() is None, "JupyterLab ended"
+        try:
+            with urllib.request.urlopen(f"{self.address}/api/status", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def stop(self) -> str:
+        """End the server and its kernels; returns what it said at its start."""
+        os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            return self.process.communicate(timeout=30)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            return self.process.communicate()[0]
+
+    def git(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [*GIT, *arguments], cwd=self.folder, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def fits(self) -> list[psutil.Process]:
+        """Processes that fit a model now."""
+        every = psutil.Process(self.process.pid).children(recursive=True)
+        return [
+            one for one in every if one.is_running() and "fmlib.fitting" in " ".join(_line(one))
+        ]
+
+
+def _line(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:  # it has just ended
+        return []
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("a lab")
+    for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(HERE.root / name, folder / name, ignore=ignored)
+    for name in ("jupytext.toml", ".gitignore"):
+        shutil.copyfile(HERE.root / name, folder / name)
+    home = tmp_path_factory.mktemp("home")
+    running = Lab(folder, home)
+    running.git("init", "--quiet")
+    running.git("add", "--all")
+    running.git("commit", "--quiet", "--message", "as it is")
+    yield running
+    if running.process.poll() is None:
+        running.stop()
+
+
+@pytest.fixture
+def page(browser: Browser, lab: Lab) -> Iterator[Page]:
+    """JupyterLab's window, with nothing open but the list of the notebooks."""
+    context = browser.new_context(viewport={"width": 1440, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.goto(f"{lab.address}/lab/tree/notebooks?reset")
+    page.locator(".jp-DirListing-item").first.wait_for()
+    yield page
+    context.close()
+
+
+def menu(page: Page, bar: str, *path: str) -> None:
+    page.get_by_role("menuitem", name=bar, exact=True).click()
+    for name in path:
+        page.locator(".lm-Menu-itemLabel").get_by_text(name, exact=True).click()
+
+
+def open_notebook(page: Page, name: str) -> Locator:
+    """Double click on a notebook's name; returns it when its kernel is ready."""
+    page.locator(f'.jp-DirListing-item[title*="{name}"]').dblclick()
+    notebook = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden)")
+    notebook.locator(".jp-Cell").first.wait_for()
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=PATIENCE)
+    return notebook
+
+
+def finish(notebook: Locator) -> None:
+    """Wait until every cell that runs has run."""
+    expect(notebook.get_by_text("[*]:", exact=True)).to_have_count(0, timeout=PATIENCE)
+
+
+def run_all(page: Page, notebook: Locator) -> None:
+    menu(page, "Run", "Run All Cells")
+    expect(notebook.get_by_text("[*]:", exact=True).first).to_be_visible()
+    finish(notebook)
+
+
+def save(page: Page, lab: Lab, name: str = "04_mlp") -> None:
+    kept = lab.folder / "build" / "lab" / f"{name}.ipynb"
+    before = kept.stat().st_mtime_ns if kept.is_file() else 0
+    page.keyboard.press("Control+s")
+    until(lambda: kept.is_file() and kept.stat().st_mtime_ns > before, what="saving")
+    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+
+
+def change_last_cell(notebook: Locator, first_line: str) -> None:
+    """Put another first line into the last cell, as one who types."""
+    editor = notebook.locator(".jp-CodeCell").last.locator(".cm-content")
+    editor.click()
+    keyboard = notebook.page.keyboard
+    for keys in ("Control+Home", "Shift+End", "Delete"):
+        keyboard.press(keys)
+    keyboard.insert_text(first_line)
+
+
+def test_a_chapter_opens_as_a_notebook_and_a_module_in_the_editor(page, lab):
+    open_notebook(page, "08_appendix.py")
+    page.goto(f"{lab.address}/lab/tree/fmreport/plots.py?reset")
+    page.locator(".jp-FileEditor").wait_for()
+    assert page.locator(".jp-NotebookPanel").count() == 0
+
+
+def test_what_is_run_is_kept_and_fitted_once(page, lab):
+    notebook = open_notebook(page, "04_mlp.py")
+    run_all(page, notebook)
+    shown = notebook.locator(".jp-OutputArea-output")
+    assert notebook.locator('img[alt^="Validation loss is lowest"]').count() == 1
+    assert notebook.locator('[data-mime-type="application/vnd.jupyter.stderr"]').count() == 0
+    assert notebook.locator("progress").count() == 0, "bars go when they are done"
+    record = lab.folder / "build" / "lesson" / "results" / "mlp" / "seed-9" / "result.json"
+    fitted, count = record.stat().st_ino, shown.count()
+    save(page, lab)
+    assert lab.git("status", "--porcelain") == "", "saving without an edit changes nothing"
+
+    page.get_by_role("tab", name="04_mlp.py").locator(".lm-TabBar-tabCloseIcon").click()
+    expect(page.locator(".jp-NotebookPanel")).to_have_count(0)
+    assert page.locator(".jp-Dialog").count() == 0, "nothing is asked, as all is saved"
+    notebook = open_notebook(page, "04_mlp.py")
+    expect(notebook.locator(".jp-OutputArea-output")).to_have_count(count)
+
+    run_all(page, notebook)
+    assert record.stat().st_ino == fitted
+    save(page, lab)
+    assert lab.git("status", "--porcelain") == ""
+
+
+def test_a_sentence_that_is_added_is_one_line_of_difference(page, lab):
+    notebook = open_notebook(page, "04_mlp.py")
+    text = notebook.locator(".jp-MarkdownCell").first
+    text.dblclick()
+    text.locator(".cm-content").click()
+    page.keyboard.press("Control+End")
+    page.keyboard.insert_text("\nA student adds a sentence.")
+    save(page, lab)
+    assert lab.git("diff", "--numstat").split() == ["1", "0", "notebooks/04_mlp.py"]
+    lab.git("checkout", "--", "notebooks")
+
+
+@pytest.mark.parametrize(("kind", "ending"), [("html", ".html"), ("pdf", ".pdf")])
+def test_a_notebook_is_exported_by_menu_with_its_outputs(page, lab, kind, ending, tmp_path):
+    open_notebook(page, "04_mlp.py")
+    with page.expect_download() as waiting:
+        menu(page, "File", "Save and Export Notebook As", f"Fmreport_{kind}")
+    exported = tmp_path / f"exported{ending}"
+    waiting.value.save_as(exported)
+    assert exported.stat().st_size > 50_000
+    if kind == "html":
+        assert "confusion matrix on the test images" in exported.read_text(encoding="utf-8")
+
+
+def test_exports_that_are_offered_work_and_others_are_not_offered(page, lab):
+    offered = page.evaluate("() => fetch('/api/nbconvert').then((answer) => answer.json())")
+    named = {"asciidoc", "html", "latex", "markdown", "rst", "script", "slides"}
+    assert named | {"fmreport_html", "fmreport_pdf"} <= offered.keys()
+    assert not {"pdf", "webpdf", "qtpdf", "qtpng"} & offered.keys()
+    for name in sorted(named):
+        path = f"/nbconvert/{name}/notebooks/04_mlp.py"
+        status = page.evaluate("(path) => fetch(path).then((answer) => answer.status)", path)
+        assert (name, status) == (name, 200)
+
+
+def test_a_colour_that_is_changed_in_the_library_is_seen_without_a_restart(page, lab):
+    notebook = open_notebook(page, "04_mlp.py")
+    run_all(page, notebook)
+    plots = lab.folder / "fmreport" / "plots.py"
+    plots.write_text(plots.read_text().replace("#0072B2", "#12AB34"))
+    try:
+        run_all(page, notebook)
+        images = notebook.locator("img[alt]").evaluate_all("(all) => all.map((one) => one.src)")
+        drawn = [page.evaluate("(src) => atob(src.split(',')[1])", image) for image in images]
+        assert any("#12ab34" in one.lower() for one in drawn)
+    finally:
+        lab.git("checkout", "--", "fmreport")
+
+
+def test_a_fit_shows_how_far_it_is_and_ends_when_it_is_stopped(page, lab):
+    notebook = open_notebook(page, "04_mlp.py")
+    run_all(page, notebook)
+    change_last_cell(notebook, 'model, change = "mlp", {"recipe.epochs": 5000}')
+    page.keyboard.press("Control+Enter")
+    bar = notebook.locator(".jp-OutputArea-output:has(progress)")
+    expect(bar).to_contain_text("accuracy", timeout=PATIENCE)
+    for words in ("epoch ", "/5000", "loss", "left"):
+        assert words in bar.inner_text(), words
+    assert len(lab.fits()) == 1
+    page.locator('[data-command="notebook:interrupt-kernel"]').first.click()
+    until(lambda: not lab.fits(), 2, "the end of the fit")
+    finish(notebook)
+
+    change_last_cell(notebook, 'model, change = "mlp", {"recipe.epochs": 1}')
+    page.keyboard.press("Control+Enter")
+    finish(notebook)
+    last = notebook.locator(".jp-CodeCell").last
+    assert last.locator("progress").count() == 0
+    assert "recipe.epochs: 1" in last.locator(".jp-OutputArea").inner_text()
+
+
+def test_nothing_is_written_outside_of_the_project(lab):
+    said = lab.stop()
+    assert "Fmreport_html" in said and "LaTeX" in said
+    assert list(lab.home.rglob("*")) == []
+    assert {path.name for path in (lab.folder / "build").iterdir()} == {"lab", "lesson"}
