@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -280,22 +279,3 @@ def load_model(folder: Path) -> Model:
         return build(result.model, result.parameters).load(folder, result.fitted)
     except Exception as error:
         raise ResultError(f"{folder}: its model: {in_words(error)}") from error
-
-
-def load_all(results_dir: Path) -> list[Result]:
-    """Every record under ``results_dir``, by model and seed; see :func:`check_agree`."""
-    found = [load(path.parent) for path in sorted(results_dir.glob(f"*/seed-*/{RESULT_FILE}"))]
-    check_agree(found)
-    return found
-
-
-def check_agree(found: Iterable[Result]) -> None:
-    """Raise ResultError unless all have the same data and split, so that they can be compared."""
-    found = list(found)
-    for name in ("data_sha256", "split_sha256"):
-        seen = {getattr(one, name): one for one in found}
-        if len(seen) > 1:
-            whose = ", ".join(f"{one.model} seed {one.seed}: {h[:12]}" for h, one in seen.items())
-            raise ResultError(f"results disagree on {name} and cannot be compared ({whose})")
-    if any(not np.array_equal(one.labels, found[0].labels) for one in found):
-        raise ResultError("results disagree on the test labels and cannot be compared")

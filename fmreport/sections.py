@@ -142,7 +142,11 @@ def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: in
     )
     rows = []
     for what, one in (("as it is", job), (words, other)):
-        result, _ = fit_or_load(one)
+        try:
+            result, _ = fit_or_load(one)
+        except FitError as error:
+            show_notice(f"{job.title}, {what}: {error}")
+            return
         judged = scores(result.validation_proba, result.validation_labels, result.class_names)
         rows.append((what, judged["accuracy"], judged["log_loss"], result.train_seconds))
     columns = ["settings", "accuracy", "log loss", "training (s)"]

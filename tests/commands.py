@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from fmlib.results import RESULT_FILE, Result, load
+
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
 
 
@@ -22,3 +24,8 @@ def run(folder: Path, *arguments: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def records(folder: Path) -> list[Result]:
+    """Every record in a folder, by model and seed."""
+    return [load(path.parent) for path in sorted(folder.glob(f"*/seed-*/{RESULT_FILE}"))]

@@ -17,13 +17,15 @@ import nbformat
 import papermill
 import pytest
 import synthetic
-from commands import REPORT, run
+from commands import REPORT, records, run
+from jupytext.cli import jupytext as jupytext_cli
+from nbclient import NotebookClient
 from nbformat import NotebookNode
 from pypdf import PdfReader
 
 from fmlib import results
 from fmlib.fitting import jobs, stale
-from fmlib.models.registry import build
+from fmlib.models.registry import build, changed
 from fmlib.profiles import Profile, available_profiles, load_profile
 from fmlib.project import HERE, Project
 from fmreport import runner
@@ -63,9 +65,9 @@ def page(smoke: tuple[Path, str]) -> str:
 @pytest.mark.slow
 def test_every_model_of_the_profile_leaves_a_valid_and_fresh_record(profile, sample):
     assert [job.name for job in jobs(profile) if stale(job)] == []
-    records = results.load_all(profile.results)
-    assert {one.model for one in records} == set(profile.models)
-    for one in records:
+    found = records(profile.results)
+    assert {one.model for one in found} == set(profile.models)
+    for one in found:
         assert (one.data_sha256, one.split_sha256) == (sample.data_sha256, sample.split_sha256)
         assert one.parameters == build(one.model, profile.models[one.model]).parameters()
         assert (one.train_size, one.validation_size, one.test_size) == (1800, 200, 500)
@@ -166,7 +168,7 @@ class Page(HTMLParser):
 
 @pytest.mark.slow
 def test_the_page_names_every_model_and_loads_nothing_from_elsewhere(smoke, profile, page):
-    assert [one.title for one in results.load_all(profile.results) if one.title not in page] == []
+    assert [one.title for one in records(profile.results) if one.title not in page] == []
     loads = Page(page).loads
     assert loads
     assert [one[:80] for one in loads if not one.startswith(("data:", "#"))] == []
@@ -185,7 +187,7 @@ def test_every_image_of_the_page_says_what_it_shows(page):
 def test_the_pdf_names_every_model(smoke, profile):
     text = "\n".join(page.extract_text() for page in PdfReader(smoke[0] / "report.pdf").pages)
     plain = re.sub(r"\s+", " ", text)
-    assert [one.title for one in results.load_all(profile.results) if one.title not in plain] == []
+    assert [one.title for one in records(profile.results) if one.title not in plain] == []
 
 
 @pytest.mark.slow
@@ -235,7 +237,7 @@ def test_a_notebook_runs_as_it_is_opened_where_nothing_is_fitted(path, copy, tmp
         for one in displays(executed)
         if one.metadata.get("fmreport", {}).get("kind") == "notice"
     ]
-    of_models = re.search(r"^show_model\(", path.read_text(encoding="utf-8"), re.M)
+    of_models = re.search(r"^sections.show_model\(", path.read_text(encoding="utf-8"), re.M)
     if of_models or path.stem in ("01_comparison", "08_appendix"):
         assert notices, "a reader is told that results are missing"
     assert not (copy.build / "lesson" / "results").exists()
@@ -246,7 +248,7 @@ def test_a_notebook_opened_by_hand_fits_what_it_shows_once(copy, tmp_path):
     (path,) = (path for path in SOURCES if path.stem == "04_mlp")
     run_all(path, copy, tmp_path)
     lesson = load_profile("lesson", copy)
-    (record,) = results.load_all(lesson.results)
+    record = results.load(lesson.results / "mlp" / "seed-9")
     made = (lesson.results / "mlp" / "seed-9" / "result.json").stat().st_mtime_ns
     executed = run_all(path, copy, tmp_path)
     assert record.model == "mlp"
@@ -322,14 +324,47 @@ def test_a_notebook_calls_and_does_not_define(path):
 
 
 @every_notebook
-def test_a_notebook_is_kept_as_text_for_the_python3_kernel(path):
+def test_a_notebook_is_text_that_says_nothing_of_the_program_that_wrote_it(path):
     notebook = jupytext.read(path)
-    assert notebook.metadata["kernelspec"]["name"] == "python3"
-    assert notebook.metadata["jupytext"]["text_representation"]["format_name"] == "percent"
-    assert path.read_text(encoding="utf-8").startswith("# ---\n# jupyter:\n")
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    titles = re.findall(r"^# .+", "\n".join(texts), re.M)
-    assert len(titles) == 1, "a chapter has one title"
+    assert path.read_text(encoding="utf-8").startswith("# %%")
+    texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert len(re.findall(r"^# .+", texts, re.M)) == 1, "a chapter has one title"
+    assert not re.search(r"\[\^|\[\]\(", texts), "JupyterLab knows no footnotes, no empty links"
+
+
+@every_notebook
+def test_a_notebook_of_a_family_ends_with_things_to_try(path):
+    cells = jupytext.read(path).cells
+    of_models = [cell for cell in cells if cell.source.startswith("sections.show_model(")]
+    *_, words, code = cells
+    tried = re.findall(r"^- `(.+)`: .+$", words.source, re.M)
+    if not of_models:
+        assert tried == []
+        return
+    assert [one.metadata["tags"] for one in (words, code)] == [[runner.EXERCISE]] * 2
+    assert 2 <= len(tried) <= 3
+    assert code.source.startswith(f"model, change = {tried[0]}\n")
+    lesson = load_profile("lesson")
+    for line in tried:
+        model, change = ast.literal_eval(f"({line})")
+        was = build(model, lesson.models[model]).parameters()
+        assert build(model, changed(lesson.models[model], change)).parameters() != was, line
+
+
+@pytest.mark.slow
+def test_a_notebook_is_paired_by_other_editors_too(copy, tmp_path):
+    """As in VS Code, by jupytext's own command."""
+    path = copy.notebooks / "02_dataset.py"
+    shutil.copyfile(HERE.root / "jupytext.toml", copy.root / "jupytext.toml")
+    before = path.read_bytes()
+    jupytext_cli(["--quiet", "--sync", str(path)])
+    paired = copy.build / "lab" / "02_dataset.ipynb"
+    notebook = nbformat.read(paired, as_version=4)
+    NotebookClient(notebook, resources={"metadata": {"path": str(copy.notebooks)}}).execute()
+    nbformat.write(notebook, paired)
+    jupytext_cli(["--quiet", "--sync", str(path)])
+    assert path.read_bytes() == before
+    assert any(cell.get("outputs") for cell in nbformat.read(paired, as_version=4).cells)
 
 
 def tagged(path: Path) -> dict[str, set[str]]:

@@ -108,6 +108,16 @@ def pareto_fronts(table: pd.DataFrame, costs: Iterable[str]) -> pd.DataFrame:
     return pd.DataFrame(fronts, table.index, dtype=bool)
 
 
+def check_agree(records: Iterable[Result]) -> None:
+    """Raise ResultError unless all are of the same data and split, so that they can be compared."""
+    records = list(records)
+    for name in ("data_sha256", "split_sha256"):
+        seen = {getattr(one, name): one for one in records}
+        if len(seen) > 1:
+            whose = ", ".join(f"{one.model} seed {one.seed}: {h[:12]}" for h, one in seen.items())
+            raise ResultError(f"results disagree on {name} and cannot be compared ({whose})")
+
+
 def check_images(runs: Mapping[str, Result], labels: NDArray[np.int64]) -> None:
     """Raise ResultError unless the runs were tested on the images that ``labels`` (n,) belong to,
     in the same order."""

@@ -38,8 +38,9 @@ class Comparison:
 
 
 def compare(records: Iterable[Result]) -> Comparison:
-    """Compare results, any number of models and seeds."""
+    """Compare results, any number of models and seeds; ResultError unless of the same data."""
     records = list(records)
+    table.check_agree(records)
     runs = table.representatives(records)
     overview = table.overview(runs)
     local, elsewhere = table.by_machine(overview)

@@ -492,3 +492,11 @@ def test_everything_works_with_any_number_of_models(records):
     assert len(errors.error_overlap(found.correct)) == len(found.p_values) == paired
     assert len(errors.missed_by_all(runs)) <= 2000
     assert table.pareto_fronts(found.local, ["flops"]).shape == (len(runs), 1)
+
+
+@pytest.mark.parametrize("key", ["data_sha256", "split_sha256"])
+def test_results_of_other_data_or_another_split_are_never_compared(key):
+    own, other = synthetic.record("alpha", 0.9), synthetic.record("beta", 0.9)
+    other = other.model_copy(update={key: "0123456789abcdef"})
+    with pytest.raises(ResultError, match=rf"disagree on {key}.*beta seed 9: 0123456789ab\)"):
+        verdict.compare([own, other])

@@ -10,6 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import synthetic
+from commands import records
 from PIL import Image
 
 from fmlib import results
@@ -125,7 +126,7 @@ def test_a_finished_report_is_copied_with_its_results_and_without_the_models(wor
     assert docs == world.project.docs
     assert (docs / "index.html").read_bytes() == (build / "report.html").read_bytes()
     assert (docs / "report.pdf").read_bytes() == (build / "report.pdf").read_bytes()
-    assert len(results.load_all(docs / "results")) == 3
+    assert len(records(docs / "results")) == 3
     kept = {path.name for path in (docs / "results").rglob("*") if path.is_file()}
     assert kept == {"result.json", "predictions.npz"}
 

@@ -16,9 +16,9 @@ from checks import (
     check_that_links_land,
     elements,
 )
+from commands import records
 from playwright.sync_api import Page
 
-from fmlib import results
 from fmlib.profiles import load_profile
 from fmlib.project import Project
 from fmreport import runner
@@ -82,7 +82,7 @@ def test_a_reader_can_see_how_each_figure_was_made(show):
 
 def test_every_models_code_is_there_to_read(show, smoke):
     code = "\n".join(show().locator("main pre").all_text_contents())
-    for one in results.load_all(smoke[0] / "results"):
+    for one in records(smoke[0] / "results"):
         assert f'@register("{one.model}"' in code
 
 
