@@ -50,8 +50,8 @@ STUDY_ACCURACY = {"mlp": 0.87, "cnn": 0.89}  # as published
 AS_IT_COMES = "as it comes"
 POLICIES: dict[str, dict[str, str]] = {
     AS_IT_COMES: {},
-    "passive": WAITING_POLICY,
-    "spin 1000": {"GOMP_SPINCOUNT": "1000"},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    "spin 1000": WAITING_POLICY,
 }
 BUSY_FITS: dict[str, tuple[int, dict[str, Any]]] = {  # model -> images, changes to profile cpu's
     "mlp": (20_000, {}),

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-# How OpenMP's threads wait for work. By default they spin, and beside a busy neighbour a small
-# network trains 4 to 50 times slower by it; this must be set before torch or XGBoost load.
-WAITING_POLICY = {"OMP_WAIT_POLICY": "passive"}
+# How OpenMP's threads wait for work. By default they spin for long, and beside a busy neighbour a
+# small network trains 4 to 50 times slower by it. GNU's threads spin a little, which costs a quiet
+# machine a tenth, where never spinning costs half; those of other libraries do not spin. It must be
+# set before torch or XGBoost load.
+WAITING_POLICY = {"GOMP_SPINCOUNT": "1000", "OMP_WAIT_POLICY": "passive"}
 OWN_POLICIES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # a user's, which win
 
 

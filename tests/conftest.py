@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 # As a fit's process has it, so that tests beside a busy neighbour take no ages: before torch loads.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import numpy as np
 import pytest
