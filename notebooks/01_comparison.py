@@ -89,13 +89,13 @@ show_figure(
 # A test set is a sample. Other photographs would give every model another score, and the question
 # is whether they would give the models another order. Two tools answer it.
 #
-# The first is an interval for each accuracy. For $k$ images right of $n$, Wilson's
-# interval[^wilson] is the set of all true accuracies $p$ that a test would not reject,
+# The first is an interval for each accuracy. For $k$ images right of $n$, Wilson's interval (1927)
+# is the set of all true accuracies $p$ that a test would not reject,
 #
 # $$ \frac{|k/n - p|}{\sqrt{p\,(1 - p)/n}} \le 1.96 . $$
 #
-# [^wilson]: E. B. Wilson, *Probable inference, the law of succession, and statistical inference*,
-#     Journal of the American Statistical Association 22, 1927.
+# *Source:* E. B. Wilson, *Probable inference, the law of succession, and statistical inference*,
+# Journal of the American Statistical Association 22, 1927.
 
 # %% tags=["remove-input"]
 show_figure(
@@ -108,17 +108,15 @@ show_figure(
 # Intervals that overlap prove nothing, because the models are not tested on different samples: they
 # see the same images, and most of these are easy for all or hard for all. What tells two models
 # apart is only the images on which one is right and the other wrong. If they were equally good,
-# such an image would fall to either with even odds, and McNemar's test[^mcnemar] asks how odd the
-# observed split is. It is the test to use for models that are each trained once.[^dietterich]
-# Cochran's $Q$ asks first whether any model differs at all; and because every pair is tested,
-# Holm's correction raises each $p$-value so that the chance of even one false alarm in the whole
-# matrix stays below 5%.
+# such an image would fall to either with even odds, and McNemar's test (1947, in its exact form, a
+# binomial test) asks how odd the observed split is. It is the test to use for models that are each
+# trained once (Dietterich 1998). Cochran's $Q$ asks first whether any model differs at all; and
+# because every pair is tested, Holm's correction raises each $p$-value so that the chance of even
+# one false alarm in the whole matrix stays below 5%.
 #
-# [^mcnemar]: Q. McNemar, *Note on the sampling error of the difference between correlated
-#     proportions or percentages*, Psychometrika 12, 1947. The exact form is used: a binomial test,
-#     with no approximation.
-# [^dietterich]: T. G. Dietterich, *Approximate statistical tests for comparing supervised
-#     classification learning algorithms*, Neural Computation 10, 1998.
+# *Sources:* Q. McNemar, *Note on the sampling error of the difference between correlated
+# proportions or percentages*, Psychometrika 12, 1947; T. G. Dietterich, *Approximate statistical
+# tests for comparing supervised classification learning algorithms*, Neural Computation 10, 1998.
 
 # %% tags=["key-code"]
 display(Markdown(text.evidence(found)))
@@ -173,7 +171,7 @@ show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {mac
 # A model is worth considering if no other is at least as accurate for less. Such models form the
 # Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
 # measured, so that a model may stand on it by a hair: whether two are told apart at all is in
-# [](#fig-mcnemar).
+# the [matrix of all pairs](#fig-mcnemar).
 
 # %% tags=["remove-input"]
 show_figure(
@@ -277,18 +275,18 @@ show_figure(
 #
 # A probability should mean what it says: of the images to which a model gives 80%, four in five
 # should be right. The expected calibration error is the gap between confidence and accuracy,
-# averaged over images in bins of confidence of equal width.[^ece] Temperature scaling divides the
-# logarithms of a model's probabilities by one number $T$ and normalises again, which changes no
-# prediction; $T$ is fitted on the validation images alone,[^guo] and a $T$ above 1 means that the
-# model was too sure of itself, one below 1 that it was too timid, as networks trained with label
-# smoothing are. $T$ is the one of least log loss, so that the calibration error may even rise. A
-# support-vector machine has no probabilities of its own; its scores were turned into some in this
-# very way, so that its $T$ is near 1. Log loss charges for both, errors and false confidence.
+# averaged over images in bins of confidence of equal width (Naeini et al. 2015). Temperature
+# scaling divides the logarithms of a model's probabilities by one number $T$ and normalises again,
+# which changes no prediction; $T$ is fitted on the validation images alone ([Guo et al.
+# 2017](https://arxiv.org/abs/1706.04599)), and a $T$ above 1 means that the model was too sure of
+# itself, one below 1 that it was too timid, as networks trained with label smoothing are. $T$ is
+# the one of least log loss, so that the calibration error may even rise. A support-vector machine
+# has no probabilities of its own; its scores were turned into some in this very way, so that its
+# $T$ is near 1. Log loss charges for both, errors and false confidence.
 #
-# [^ece]: M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities
-#     using Bayesian binning*, AAAI 2015.
-# [^guo]: C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On calibration of modern neural
-#     networks*, 2017, [arXiv:1706.04599](https://arxiv.org/abs/1706.04599).
+# *Sources:* M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities
+# using Bayesian binning*, AAAI 2015; C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On
+# calibration of modern neural networks*, 2017, arXiv:1706.04599.
 
 # %% tags=["remove-input"]
 columns = ["T", "Log loss", "Log loss scaled", "ECE", "ECE scaled"]
@@ -326,12 +324,12 @@ display(Markdown(text.ensemble_sentence(ensemble)))
 # %% [markdown]
 # ## Doubtful labels
 #
-# Where models are sure, agree with each other and contradict the label, the label may be
-# wrong.[^northcutt] The images below are candidates. A person should look at them; the models may
-# also share a mistake.
+# Where models are sure, agree with each other and contradict the label, the label may be wrong
+# (Northcutt et al. 2021). The images below are candidates. A person should look at them; the models
+# may also share a mistake.
 #
-# [^northcutt]: C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating
-#     uncertainty in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
+# *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
+# in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
 
 # %% tags=["remove-input"]
 share, confidence, lower = 0.75, 0.9, 0.8

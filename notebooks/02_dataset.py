@@ -1,14 +1,14 @@
 # %% [markdown]
 # # The data
 #
-# FashionMNIST[^fashion] is a set of 70,000 small grey photographs of clothing from a shop's
-# catalogue, made to replace the handwritten digits of MNIST by something harder: the same 28 × 28
-# pixels, again ten classes, here of equal size, the same 60,000 images to learn from and 10,000 to
-# be tested on. A program that guesses is right once in ten.
+# FashionMNIST ([Xiao et al. 2017](https://arxiv.org/abs/1708.07747)) is a set of 70,000 small grey
+# photographs of clothing from a shop's catalogue, made to replace the handwritten digits of MNIST
+# by something harder: the same 28 × 28 pixels, again ten classes, here of equal size, the same
+# 60,000 images to learn from and 10,000 to be tested on. A program that guesses is right once in
+# ten.
 #
-# [^fashion]: H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for
-#     benchmarking machine learning algorithms*, 2017,
-#     [arXiv:1708.07747](https://arxiv.org/abs/1708.07747).
+# *Source:* H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for
+# benchmarking machine learning algorithms*, 2017, arXiv:1708.07747.
 
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's

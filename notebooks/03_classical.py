@@ -37,10 +37,10 @@ data = settings.data()
 # probabilities are the shares of the classes in the leaf that an image ends in.
 #
 # The tree's charm is that it can be read, and that a prediction costs a dozen comparisons. Its
-# weakness is variance: another sample of images, another tree.[^cart]
+# weakness is variance: another sample of images, another tree (Breiman et al. 1984).
 #
-# [^cart]: L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*,
-#     Wadsworth, 1984.
+# *Source:* L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*,
+# Wadsworth, 1984.
 
 # %% tags=["model-decision_tree", "remove-input"]
 sections.show_model(settings, "decision_tree", seed)
@@ -48,9 +48,10 @@ sections.show_model(settings, "decision_tree", seed)
 # %% [markdown] tags=["model-random_forest"]
 # ## Random forest
 #
-# A random forest turns the tree's weakness into a virtue.[^forest] It grows many trees, lets each
-# choose at every node among a few random pixels only, and averages their votes. For $B$ trees of
-# variance $\sigma^2$ whose errors correlate by $\rho$, the average has variance
+# A random forest turns the tree's weakness into a virtue ([Breiman
+# 2001](https://doi.org/10.1023/A:1010933404324)). It grows many trees, lets each choose at every
+# node among a few random pixels only, and averages their votes. For $B$ trees of variance
+# $\sigma^2$ whose errors correlate by $\rho$, the average has variance
 #
 # $$ \rho \sigma^2 + \frac{1 - \rho}{B} \sigma^2 . $$
 #
@@ -58,8 +59,7 @@ sections.show_model(settings, "decision_tree", seed)
 # tune, the trees grow side by side on as many cores as there are, and the method is hard to beat
 # for so little thought.
 #
-# [^forest]: L. Breiman, *Random forests*, Machine Learning 45, 2001,
-#     [doi:10.1023/A:1010933404324](https://doi.org/10.1023/A:1010933404324).
+# *Source:* L. Breiman, *Random forests*, Machine Learning 45, 2001, doi:10.1023/A:1010933404324.
 
 # %% tags=["model-random_forest", "remove-input"]
 sections.show_model(settings, "random_forest", seed)
@@ -74,9 +74,10 @@ sections.show_model(settings, "random_forest", seed)
 #
 # Its decision function $f(x) = \sum_i \alpha_i y_i k(x_i, x) + b$ rests on the training images near
 # the boundary alone, the support vectors. The price of a margin violation, $C$, and the width of
-# the kernel, $\gamma$, decide how closely the boundary follows them;[^svm] the settings give
-# $\gamma$ in multiples of one over the number of features times their variance. For ten classes
-# there are 45 such machines, one a pair.
+# the kernel, $\gamma$, decide how closely the boundary follows them ([Cortes and Vapnik
+# 1995](https://doi.org/10.1007/BF00994018)); the settings give $\gamma$ in multiples of one over
+# the number of features times their variance. For ten classes there are 45 such machines, one a
+# pair.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which
 # makes this the one model here that would not do for ten times the data. What keeps it to seconds,
@@ -86,19 +87,18 @@ sections.show_model(settings, "random_forest", seed)
 # Libraries let the machines vote. Votes are no probabilities, and hardly tell a clear case from a
 # doubtful one. So here each margin is turned into a probability of the one class against the other
 # by a logistic curve, a class gets the product of its nine, at one temperature that is fitted on
-# the validation images, and the class of the largest product is the prediction.[^coupling]
+# the validation images, and the class of the largest product is the prediction. This is simpler
+# than Platt (1999), who fits a curve to every machine, and than [Hastie and Tibshirani
+# (1998)](https://doi.org/10.1214/aos/1028144844), who fit the probabilities of the classes to those
+# of all pairs.
 #
 # A distance is dominated by what is bright. Where the settings say *roots*, the machine is given
 # the square root of every pixel, a gamma correction of one half, which spreads the dark shades: a
 # fold in a black coat then counts more nearly as much as one in a white shirt.
 #
-# [^svm]: C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
-#     [doi:10.1007/BF00994018](https://doi.org/10.1007/BF00994018).
-# [^coupling]: A simpler form of J. Platt, *Probabilistic outputs for support vector machines*,
-#     1999, who fits a curve to every machine, and of T. Hastie and R. Tibshirani, *Classification
-#     by pairwise coupling*, Annals of Statistics 26, 1998,
-#     [doi:10.1214/aos/1028144844](https://doi.org/10.1214/aos/1028144844), who fit the
-#     probabilities of the classes to those of all pairs.
+# *Sources:* C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
+# doi:10.1007/BF00994018; J. Platt, *Probabilistic outputs for support vector machines*, 1999; T.
+# Hastie and R. Tibshirani, *Classification by pairwise coupling*, Annals of Statistics 26, 1998.
 
 # %% tags=["model-svm", "remove-input"]
 sections.show_model(settings, "svm", seed)
@@ -108,11 +108,12 @@ sections.show_model(settings, "svm", seed)
 #
 # This support-vector machine sees no pixels. Each image is described by histograms of oriented
 # gradients: how much edge there is, in which of nine directions, in each cell of 4 × 4 pixels,
-# normalised over blocks of 2 × 2 cells.[^hog] It is the knowledge a convolution has to learn,
+# normalised over blocks of 2 × 2 cells ([Dalal and Triggs
+# 2005](https://doi.org/10.1109/CVPR.2005.177)). It is the knowledge a convolution has to learn,
 # written by hand: where an edge is exactly and how bright the cloth is hardly matter any more.
 #
-# [^hog]: N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR 2005,
-#     [doi:10.1109/CVPR.2005.177](https://doi.org/10.1109/CVPR.2005.177).
+# *Source:* N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR
+# 2005, doi:10.1109/CVPR.2005.177.
 
 # %% tags=["model-svm_hog", "remove-input"]
 sections.show_model(settings, "svm_hog", seed)
@@ -120,10 +121,10 @@ sections.show_model(settings, "svm_hog", seed)
 # %% [markdown] tags=["model-xgboost"]
 # ## XGBoost
 #
-# Gradient boosting grows trees one after another, each on the mistakes of the sum so far.[^xgb] In
-# round $t$, with $g_i$ and $h_i$ the first and second derivatives of the loss of image $i$ at the
-# present prediction, a leaf that holds the images $I$ gets the value, and a split is worth the
-# gain,
+# Gradient boosting grows trees one after another, each on the mistakes of the sum so far ([Chen and
+# Guestrin 2016](https://doi.org/10.1145/2939672.2939785)). In round $t$, with $g_i$ and $h_i$ the
+# first and second derivatives of the loss of image $i$ at the present prediction, a leaf that holds
+# the images $I$ gets the value, and a split is worth the gain,
 #
 # $$ w = -\frac{\sum_{i \in I} g_i}{\sum_{i \in I} h_i + \lambda} , \qquad
 #    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda}
@@ -138,8 +139,8 @@ sections.show_model(settings, "svm_hog", seed)
 # these and not by going through all images. Every tree sees a random part of images and pixels, so
 # that the trees differ more.
 #
-# [^xgb]: T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
-#     [doi:10.1145/2939672.2939785](https://doi.org/10.1145/2939672.2939785).
+# *Source:* T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
+# doi:10.1145/2939672.2939785.
 
 # %% tags=["model-xgboost", "remove-input"]
 sections.show_model(settings, "xgboost", seed)

@@ -25,9 +25,10 @@ data = settings.data()
 #    \hat p = \mathrm{softmax}(W h_L + b) , $$
 #
 # where batch normalisation (BN) brings each unit to mean 0 and variance 1 over the batch, then
-# scales and shifts it by two learnt numbers.[^bn] The weights minimise the cross-entropy between
-# $\hat p$ and the label, smoothed: a share $\varepsilon$ of the label's weight is spread over all
-# classes, so that the network is not rewarded for boundless confidence,
+# scales and shifts it by two learnt numbers ([Ioffe and Szegedy
+# 2015](https://arxiv.org/abs/1502.03167)). The weights minimise the cross-entropy between $\hat p$
+# and the label, smoothed: a share $\varepsilon$ of the label's weight is spread over all classes,
+# so that the network is not rewarded for boundless confidence,
 #
 # $$ \ell = -\sum_c \left[(1 - \varepsilon)\, 1_{c = y} + \tfrac{\varepsilon}{10}\right]
 #    \log \hat p_c . $$
@@ -40,12 +41,11 @@ data = settings.data()
 # this project the rate rises, then falls to zero. The ablation in the appendix tries most of these.
 # The time is another matter: it was saved outside the network.
 #
-# [^bn]: S. Ioffe and C. Szegedy, *Batch normalization*, 2015,
-#     [arXiv:1502.03167](https://arxiv.org/abs/1502.03167).
-#
 # The images stay on the device as one block of bytes. A batch is cut out of it, augmented and
 # normalised as a whole, so that next to nothing but the network's own arithmetic is left to be paid
 # for.
+#
+# *Source:* S. Ioffe and C. Szegedy, *Batch normalization*, 2015, arXiv:1502.03167.
 
 # %% tags=["model-mlp", "remove-input"]
 sections.show_model(settings, "mlp", seed)

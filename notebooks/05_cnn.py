@@ -23,8 +23,8 @@ data = settings.data()
 # %% [markdown] tags=["model-cnn"]
 # ## A network of our own
 #
-# The network follows Jordan's for CIFAR-10, which was bred for speed,[^airbench] cut down to one
-# grey channel, 28 pixels and two processor cores.
+# The network follows [Jordan's (2024)](https://arxiv.org/abs/2404.00498) for CIFAR-10, which was
+# bred for speed, cut down to one grey channel, 28 pixels and two processor cores.
 #
 # - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000
 #   training images has four eigenvectors; divided by the roots of their eigenvalues, and each also
@@ -49,13 +49,12 @@ data = settings.data()
 # finer grid, the blocks are wider, and each gets a third convolution, with a connection around the
 # last two, so that these need only learn what to add. So large a network knows its training images
 # by heart before it is done, unless they are harder: in half of the batches each image has a
-# rectangle of another pasted over it, and its label is a mixture of the two by area
-# (*cutmix*).[^cutmix]
+# rectangle of another pasted over it, and its label is a mixture of the two by area (*cutmix*)
+# ([Yun et al. 2019](https://arxiv.org/abs/1905.04899)).
 #
-# [^airbench]: K. Jordan, *94% on CIFAR-10 in 3.29 seconds on a single GPU*, 2024,
-#     [arXiv:2404.00498](https://arxiv.org/abs/2404.00498).
-# [^cutmix]: S. Yun et al., *CutMix: regularization strategy to train strong classifiers with
-#     localizable features*, 2019, [arXiv:1905.04899](https://arxiv.org/abs/1905.04899).
+# *Sources:* K. Jordan, *94% on CIFAR-10 in 3.29 seconds on a single GPU*, 2024, arXiv:2404.00498;
+# S. Yun et al., *CutMix: regularization strategy to train strong classifiers with localizable
+# features*, 2019, arXiv:1905.04899.
 
 # %% tags=["model-cnn", "remove-input"]
 sections.show_model(settings, "cnn", seed)

@@ -38,11 +38,12 @@ seed: int = 9  # of everything random in a model's training
 #
 # Grad-CAM asks which places of the image the score of the predicted class depends on: it weighs the
 # channels of a layer, here the last whose map is at least 4 pixels wide, by the gradient of that
-# score.[^gradcam] On small images that is a layer in the network's middle and a coarse map, which
-# tells roughly where a network looks and not why: heat beside a garment may be its outline's.
+# score ([Selvaraju et al. 2017](https://arxiv.org/abs/1610.02391)). On small images that is a layer
+# in the network's middle and a coarse map, which tells roughly where a network looks and not why:
+# heat beside a garment may be its outline's.
 #
-# [^gradcam]: R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
-#     [arXiv:1610.02391](https://arxiv.org/abs/1610.02391).
+# *Source:* R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
+# arXiv:1610.02391.
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
@@ -56,12 +57,13 @@ data = settings.data()
 #
 # VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed
 # by a maximum over 2 × 2 pixels, and three dense layers that hold nine tenths of its 138 million
-# weights.[^vgg] It has no batch normalisation, which makes it slow to start. At 32 pixels the last
-# map is a single pixel; the average pool that follows repeats it 49 times, so the first dense layer
-# can be folded into one of 512 inputs that computes the same in a forty-ninth of the weights.
+# weights ([Simonyan and Zisserman 2014](https://arxiv.org/abs/1409.1556)). It has no batch
+# normalisation, which makes it slow to start. At 32 pixels the last map is a single pixel; the
+# average pool that follows repeats it 49 times, so the first dense layer can be folded into one of
+# 512 inputs that computes the same in a forty-ninth of the weights.
 #
-# [^vgg]: K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image
-#     recognition*, 2014, [arXiv:1409.1556](https://arxiv.org/abs/1409.1556).
+# *Source:* K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image
+# recognition*, 2014, arXiv:1409.1556.
 
 # %% tags=["model-vgg16", "remove-input"]
 sections.show_model(settings, "vgg16", seed, data)
@@ -71,16 +73,17 @@ sections.show_model(settings, "vgg16", seed, data)
 #
 # A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has
 # nothing to say can be silent, and gradients find a way past it. That made networks of any depth
-# trainable; this one has 34 layers in four stages.[^resnet] At 28 or 32 pixels the maps of the last
-# stage are a single pixel, so that of each 3 × 3 kernel but the stage's first only the middle
-# weight meets anything but padding. The others, half of all weights, are left out, and every output
-# stays the same. Where a map has 2 × 2 pixels, a kernel joins every pixel with every other: on a
-# processor the convolution is computed as one dense layer from the whole map to the whole map,
-# which multiplies no padding. The outcome is the same again, sooner than by convolution routines,
-# as in VGG16's last block.
+# trainable; this one has 34 layers in four stages ([He et al.
+# 2015](https://arxiv.org/abs/1512.03385)). At 28 or 32 pixels the maps of the last stage are a
+# single pixel, so that of each 3 × 3 kernel but the stage's first only the middle weight meets
+# anything but padding. The others, half of all weights, are left out, and every output stays the
+# same. Where a map has 2 × 2 pixels, a kernel joins every pixel with every other: on a processor
+# the convolution is computed as one dense layer from the whole map to the whole map, which
+# multiplies no padding. The outcome is the same again, sooner than by convolution routines, as in
+# VGG16's last block.
 #
-# [^resnet]: K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*,
-#     2015, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385).
+# *Source:* K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*,
+# 2015, arXiv:1512.03385.
 
 # %% tags=["model-resnet34", "remove-input"]
 sections.show_model(settings, "resnet34", seed, data)
@@ -88,13 +91,12 @@ sections.show_model(settings, "resnet34", seed, data)
 # %% [markdown] tags=["model-mobilenet_v3_small"]
 # ## MobileNetV3-small
 #
-# MobileNetV3 was found by a search for speed on telephones.[^mobilenet] Its convolutions are taken
-# apart into one over space, a filter a channel, and one over channels, a weighted sum a pixel,
-# which together need about a ninth of the arithmetic; small side branches weigh the channels
-# against each other.
+# MobileNetV3 was found by a search for speed on telephones ([Howard et al.
+# 2019](https://arxiv.org/abs/1905.02244)). Its convolutions are taken apart into one over space, a
+# filter a channel, and one over channels, a weighted sum a pixel, which together need about a ninth
+# of the arithmetic; small side branches weigh the channels against each other.
 #
-# [^mobilenet]: A. Howard et al., *Searching for MobileNetV3*, 2019,
-#     [arXiv:1905.02244](https://arxiv.org/abs/1905.02244).
+# *Source:* A. Howard et al., *Searching for MobileNetV3*, 2019, arXiv:1905.02244.
 
 # %% tags=["model-mobilenet_v3_small", "remove-input"]
 sections.show_model(settings, "mobilenet_v3_small", seed, data)
@@ -103,15 +105,15 @@ sections.show_model(settings, "mobilenet_v3_small", seed, data)
 # ## EfficientNet-Lite0
 #
 # EfficientNet scales depth, width and image size together, starting from a small network found by
-# search.[^efficientnet] The Lite variant drops what small processors do badly: the side branches
-# that weigh channels, and the swish activation, for which a ReLU cut off at 6 stands in. It has 4.7
-# million weights with its head of a thousand classes. On images this small its late maps are a few
-# pixels wide, for which a processor's convolution routines are not made; there its convolutions
-# over channels, and the gradients of those over space, are computed as plain matrix products
-# instead, with the same outcome in less time.
+# search ([Tan and Le 2019](https://arxiv.org/abs/1905.11946)). The Lite variant drops what small
+# processors do badly: the side branches that weigh channels, and the swish activation, for which a
+# ReLU cut off at 6 stands in. It has 4.7 million weights with its head of a thousand classes. On
+# images this small its late maps are a few pixels wide, for which a processor's convolution
+# routines are not made; there its convolutions over channels, and the gradients of those over
+# space, are computed as plain matrix products instead, with the same outcome in less time.
 #
-# [^efficientnet]: M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional
-#     neural networks*, 2019, [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
+# *Source:* M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional neural
+# networks*, 2019, arXiv:1905.11946.
 
 # %% tags=["model-efficientnet_lite0", "remove-input"]
 sections.show_model(settings, "efficientnet_lite0", seed, data)
