@@ -171,7 +171,7 @@ show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {mac
 # A model is worth considering if no other is at least as accurate for less. Such models form the
 # Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
 # measured, so that a model may stand on it by a hair: whether two are told apart at all is in
-# the [matrix of all pairs](#fig-mcnemar).
+# [the matrix of all pairs](#fig-mcnemar).
 
 # %% tags=["remove-input"]
 show_figure(
