@@ -127,8 +127,8 @@ def records(profile: Profile) -> list[Result]:
 def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: int) -> None:
     """Fit a model as the profile has it, and with a change; show both on the validation images.
 
-    ``change``: new values by name, with dots between levels: ``{"recipe.lr": 0.01}``. Only on the
-    sample, where a fit takes seconds.
+    ``change``: new values by name, with dots between levels: ``{"recipe.lr": 0.01}``; raises
+    ParameterError for what cannot be. Only on the sample, where a fit takes seconds.
     """
     if profile.dataset != "sample":
         show_notice('Exercises run on the sample: set `profile = "lesson"` in the first code cell.')
@@ -136,6 +136,7 @@ def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: in
     job = job_of(profile, name, seed)
     words = "; ".join(f"{key}: {value}" for key, value in change.items())
     parameters = changed(dict(job.parameters), dict(change))
+    build(name, parameters)  # is refused here, in words, rather than in another process
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
     other = replace(
         job, parameters=parameters, folder=profile.folder / "tries" / name / digest[:12]

@@ -168,27 +168,25 @@ def test_studies_are_run_by_the_names_of_their_files(target, kind):
         (("speedrun",), "-u -m benchmarks.speedrun"),
         (("publish",), "-m fmreport publish "),
         (("publish", "PROFILE=gpu"), '-m fmreport publish --profile "gpu"'),
+        (("lab",), "-m fmreport lab"),
+        (("lab", "LAB=--no-browser --port=8890"), "-m fmreport lab -- --no-browser --port=8890"),
     ],
 )
 def test_what_a_target_runs(arguments, command):
     assert make("-n", *arguments).splitlines()[-1] == f'".venv/bin/python" {command}'
 
 
-def test_jupyterlab_opens_the_notebooks_as_notebooks(spaced):
-    config, lab = make("-n", "lab", folder=spaced).splitlines()[-2:]
-    assert "set-default-viewer python" in config
-    assert lab.startswith('".venv/bin/jupyter-lab"')
-
-
 def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
     kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py"}
+    kept |= {"build/lab/04_mlp.ipynb", "build/lab/.jupyter/x"}  # what a user ran by hand
     caches = {".hypothesis/x", ".mypy_cache/x", ".ruff_cache/x", ".import_linter_cache/x"}
     folders = ("fmlib", "fmreport", "benchmarks", "tests", "notebooks")
     compiled = {f"{folder}/__pycache__/a.pyc" for folder in folders}
     for name in {"build/smoke/report.html"} | caches | compiled | kept:
         (spaced / name).parent.mkdir(parents=True, exist_ok=True)
         (spaced / name).touch()
-    make("clean", folder=spaced)
+    said = make("clean", folder=spaced)
+    assert "kept: build/lab" in said
     left = {str(path.relative_to(spaced)) for path in spaced.rglob("*") if path.is_file()}
     assert left == kept | {"Makefile", "pyproject.toml", "requirements.lock"}
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import synthetic
 import torch
 from torch import nn
 
 from fmlib.fitting import FitError, fit_or_load, job_of
-from fmlib.models.registry import MODELS, build
+from fmlib.models.registry import MODELS, ParameterError, build
 from fmlib.models.transfer import Backbone
 from fmlib.profiles import Profile, load_profile
 from fmlib.project import Project
-from fmlib.results import ClassScore, Epoch, Weights
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, ClassScore, Epoch, Weights
 from fmreport import sections
 
 QUICK = {"epochs": 1, "batch_size": 50}
@@ -83,7 +85,9 @@ def test_a_fit_that_failed_is_told_with_its_reason(profile, shown):
         sections.show_model(profile, "random_forest", 9)
     finally:
         log.unlink()
-    assert shown.notices == ["Random Forest has no result: MemoryError: no room for a forest"]
+    (notice,) = shown.notices
+    assert notice.startswith("Random Forest has no result: MemoryError: no room for a forest")
+    assert "lower batch_size or image_size" in notice
 
 
 def test_another_seed_is_another_result(profile, shown):
@@ -348,19 +352,85 @@ def test_the_layers_of_a_network_have_names_in_words(few):
     assert {"convolution", "batch normalisation"} <= names
 
 
+# --- Opened by hand ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hand(monkeypatch):
+    monkeypatch.delenv("FMLIB_FIT")
+
+
+@pytest.fixture
+def elsewhere(profile, tmp_path) -> Profile:
+    """The same profile in a project where nothing is fitted, and two models are published."""
+    project = Project(tmp_path)
+    published = project.published("tiny") / "results"
+    for model in ("decision_tree", "mlp"):
+        folder = profile.results / model / "seed-9"
+        (published / model / "seed-9").mkdir(parents=True)
+        for name in (RESULT_FILE, PREDICTIONS_FILE):
+            shutil.copyfile(folder / name, published / model / "seed-9" / name)
+    return profile.model_copy(update={"project": project})
+
+
+def test_a_published_result_is_shown_where_nothing_is_fitted(elsewhere, shown, hand):
+    sections.show_model(elsewhere, "mlp", 9)
+    (notice,) = shown.notices
+    assert "published" in notice and "make report PROFILE=tiny" in notice
+    assert shown.names("figure") == ["mlp-learning-curves", "mlp-confusion-matrix"]
+    assert "class MLP(Network)" in shown.prose[0]
+    sections.show_settings(elsewhere, sections.records(elsewhere)[:2])
+    assert {"decision_tree-settings", "mlp-settings"} <= {*shown.names("table")}
+    assert not (elsewhere.results / "mlp").exists(), "nothing was trained"
+
+
+def test_a_report_never_shows_a_published_result_as_its_own(elsewhere, shown):
+    sections.show_model(elsewhere, "mlp", 9)
+    assert shown.notices == ["MLP has no result: never fitted"] and shown.prose == []
+    assert sections.records(elsewhere) == []
+
+
+def test_by_hand_the_records_are_complete_on_the_sample(elsewhere, shown, hand):
+    found = sections.records(elsewhere)
+    assert [one.model for one in found] == [*elsewhere.models] and shown.notices == []
+    assert [path.name for path in elsewhere.results.iterdir()] == ["random_forest"]
+
+
+def test_by_hand_nothing_large_is_fitted_unasked(elsewhere, shown, hand):
+    large = elsewhere.model_copy(update={"dataset": "fashion_mnist"})
+    assert [one.model for one in sections.records(large)] == ["decision_tree", "mlp"]
+    assert "Random Forest" in shown.notices[0]
+    sections.show_change(large, "decision_tree", {"max_depth": 2}, 9)
+    assert "lesson" in shown.notices[1] and shown.names("table") == []
+
+
+def test_a_change_stands_beside_what_it_changes(profile, shown, hand):
+    sections.show_change(profile, "decision_tree", {"max_depth": 1, "criterion": "entropy"}, 9)
+    before, after = shown.table("decision_tree-change")
+    assert (before["settings"], after["settings"]) == (
+        "as it is",
+        "max_depth: 1; criterion: entropy",
+    )
+    assert float(before["accuracy"]) > float(after["accuracy"])
+    with pytest.raises(ParameterError, match="depth"):
+        sections.show_change(profile, "decision_tree", {"depth": 1}, 9)
+
+
 # --- The appendix -----------------------------------------------------------------------------
 
 
 def test_the_appendix_shows_the_settings_of_what_was_fitted_and_names_the_rest(profile, shown):
-    sections.show_settings(profile, 9)
+    sections.show_settings(profile, sections.records(profile))
     assert shown.names("table") == ["decision_tree-settings", "mlp-settings", "mlp-layers"]
-    assert shown.notices == ["Random Forest has no result in this profile."]
+    (notice,) = shown.notices
+    assert "No result of the profile tiny: Random Forest." in notice
+    assert "make report PROFILE=tiny" in notice
     given = {row["setting"]: row["value"] for row in shown.table("mlp-settings")}
     assert given["hidden sizes"] == "16" and given["epochs"] == "2"
 
 
 def test_the_appendix_shows_every_epoch_of_every_network(profile, shown):
-    sections.show_log(profile)
+    sections.show_log(sections.records(profile))
     assert shown.names("table") == ["mlp-9-log"]
     assert [row["epoch"] for row in shown.table("mlp-9-log")] == ["1", "2"]
 
