@@ -57,12 +57,34 @@ def environment(own: Path) -> dict[str, str]:
     }
 
 
+def pair(project: Project) -> None:
+    """Make the files that keep the notebooks' outputs, where there are none yet.
+
+    With the metadata that a kernel adds: or a notebook would count as changed once it is opened.
+    """
+    import jupytext
+    import nbformat
+    from ipykernel.ipkernel import IPythonKernel
+
+    language = {**IPythonKernel.language_info, "pygments_lexer": "ipython3"}
+    kernel = {"name": "python3", "language": "python", "display_name": KERNEL["display_name"]}
+    folder = project.build / "lab"
+    folder.mkdir(parents=True, exist_ok=True)
+    for source in project.notebooks.glob("[0-9]*.py"):
+        kept = folder / source.with_suffix(".ipynb").name
+        if not kept.exists():
+            notebook = jupytext.read(source)
+            notebook.metadata |= {"kernelspec": kernel, "language_info": language}
+            nbformat.write(notebook, kept)
+
+
 def open_lab(project: Project, arguments: Sequence[str] = ()) -> None:
     """Become JupyterLab in the project's folder; ``arguments`` are JupyterLab's own."""
     own = project.build / "lab" / ".jupyter"
     kernel = own / "share" / "kernels" / "python3" / "kernel.json"
     kernel.parent.mkdir(parents=True, exist_ok=True)
     kernel.write_text(json.dumps(KERNEL), encoding="utf-8")
+    pair(project)
     print(WELCOME, flush=True)
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={project.root}"]
     command += ["--LabApp.default_url=/lab/tree/notebooks", *arguments]
