@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 WELCOME = """\
 The notebooks are in notebooks/. What they show is kept in build/lab, which `make clean` leaves.
 Save and Export Notebook As (menu File): Fmreport_html and Fmreport_pdf look as the report does.
-JupyterLab's own exports to PDF are not offered: they need LaTeX or a browser."""
+JupyterLab's own to LaTeX and PDF are not offered: they need LaTeX, Inkscape or a browser."""
 
 
 # Code edited in fmlib or fmreport is seen without a restart, in notebooks opened here alone.

@@ -234,9 +234,9 @@ def test_a_notebook_is_exported_by_menu_with_its_outputs(page, lab, kind, ending
 
 def test_exports_that_are_offered_work_and_others_are_not_offered(page, lab):
     offered = page.evaluate("() => fetch('/api/nbconvert').then((answer) => answer.json())")
-    named = {"asciidoc", "html", "latex", "markdown", "rst", "script", "slides"}
+    named = {"asciidoc", "html", "markdown", "rst", "script", "slides"}
     assert named | {"fmreport_html", "fmreport_pdf"} <= offered.keys()
-    assert not {"pdf", "webpdf", "qtpdf", "qtpng"} & offered.keys()
+    assert not {"latex", "pdf", "webpdf", "qtpdf", "qtpng"} & offered.keys()
     for name in sorted(named):
         path = f"/nbconvert/{name}/notebooks/04_mlp.py"
         status = page.evaluate("(path) => fetch(path).then((answer) => answer.status)", path)
