@@ -108,11 +108,11 @@ show_figure(
 # Intervals that overlap prove nothing, because the models are not tested on different samples: they
 # see the same images, and most of these are easy for all or hard for all. What tells two models
 # apart is only the images on which one is right and the other wrong. If they were equally good,
-# such an image would fall to either with even odds, and McNemar's test (1947, in its exact form, a
-# binomial test) asks how odd the observed split is. It is the test to use for models that are each
-# trained once (Dietterich 1998). Cochran's $Q$ asks first whether any model differs at all; and
-# because every pair is tested, Holm's correction raises each $p$-value so that the chance of even
-# one false alarm in the whole matrix stays below 5%.
+# such an image would fall to either with even odds, and McNemar's test (1947) asks how odd the
+# observed split is. The exact form is used here: a binomial test, with no approximation. For models
+# that are each trained once it is the test to use (Dietterich 1998). Cochran's $Q$ asks first
+# whether any model differs at all; and because every pair is tested, Holm's correction raises each
+# $p$-value so that the chance of even one false alarm in the whole matrix stays below 5%.
 #
 # *Sources:* Q. McNemar, *Note on the sampling error of the difference between correlated
 # proportions or percentages*, Psychometrika 12, 1947; T. G. Dietterich, *Approximate statistical

@@ -98,7 +98,8 @@ sections.show_model(settings, "random_forest", seed)
 #
 # *Sources:* C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
 # doi:10.1007/BF00994018; J. Platt, *Probabilistic outputs for support vector machines*, 1999; T.
-# Hastie and R. Tibshirani, *Classification by pairwise coupling*, Annals of Statistics 26, 1998.
+# Hastie and R. Tibshirani, *Classification by pairwise coupling*, Annals of Statistics 26, 1998,
+# doi:10.1214/aos/1028144844.
 
 # %% tags=["model-svm", "remove-input"]
 sections.show_model(settings, "svm", seed)
