@@ -30,14 +30,13 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 import fmlib
-from fmlib import fast, measure, results, scores
-from fmlib.data import SAMPLE_FILE
+from fmlib import fast, measure, results, scores, sources
+from fmlib.data import Dataset
 from fmlib.device import default_device, waiting_policy
-from fmlib.fetch import SHA256
 from fmlib.models.base import Model, Network
 from fmlib.models.registry import build, model_class
-from fmlib.profiles import Profile, load_dataset
-from fmlib.project import Project
+from fmlib.profiles import DatasetSettings, Profile, load_dataset, source_of
+from fmlib.project import HERE, Project
 from fmlib.training import QUIET, Progress
 
 PACKAGE = Path(fmlib.__file__).parent
@@ -62,10 +61,12 @@ class Job:
     model: str
     parameters: Mapping[str, Any]
     seed: int
-    dataset: str
+    dataset: DatasetSettings
     validation_fraction: float
     project: Project
     folder: Path
+    home: Path = HERE.params  # where paths in the data set's settings and of the code start
+    code: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,7 +91,7 @@ class Job:
             "model": self.model,
             "parameters": build(self.model, self.parameters).parameters(),
             "seed": self.seed,
-            "data": data_key(self.dataset),
+            "data": data_key(self),
             "validation_fraction": self.validation_fraction,
             "code": code,
             "versions": versions,
@@ -119,6 +120,8 @@ def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
         profile.validation_fraction,
         profile.project,
         results.record_folder(profile.results, model, seed),
+        profile.home,
+        tuple(profile.code),
     )
 
 
@@ -128,11 +131,16 @@ def jobs(profile: Profile) -> list[Job]:
     return [job_of(profile, model, seed) for seed in seeds for model in profile.models]
 
 
-def data_key(dataset: str) -> str:
-    """What identifies a data set's images and labels, without having them."""
-    if dataset == "sample":
-        return hashlib.sha256(SAMPLE_FILE.read_bytes()).hexdigest()
-    return hashlib.sha256(json.dumps(SHA256, sort_keys=True).encode()).hexdigest()
+def data_key(job: Job) -> Any:
+    """What identifies a data set's images and labels; of a user's own, with the code that reads."""
+    source = source_of(job.dataset)
+    key = sources.data_key(source, job.home)
+    if isinstance(source, str):
+        return key
+    roots = [Path(sources.__file__)]
+    if isinstance(source, sources.Code):
+        roots += _closure([(job.home / source.file).resolve()], job.home.resolve())
+    return [key, *(_normalised(_text(path), frozenset()) for path in roots)]
 
 
 # --- The code that a model's outcome depends on -----------------------------------------------
@@ -145,7 +153,11 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
     the folder in which a user's own module lies. Comments, docstrings, formatting and line ends do
     not count, nor do other models of the same module that this one does not use, titles and names.
     """
-    home = Path(inspect.getfile(model)).resolve()
+    try:
+        home = Path(inspect.getfile(model)).resolve()
+    except TypeError as error:  # of a class that a notebook's cell defines
+        problem = "its class lies in no file; put it into one that the profile's `code` names"
+        raise FitError(f"{model.title}: {problem}") from error
     roots = [home, Path(measure.__file__), Path(scores.__file__)]
     if issubclass(model, Network):
         roots.append(Path(fast.__file__))
@@ -362,8 +374,10 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
     """Fit the job in this process, measure it, and leave its record."""
     fast.enable()
     key = job.key
-    data = load_dataset(job.dataset, job.validation_fraction, job.project)
+    data = load_dataset(job.dataset, job.validation_fraction, job.project, job.home)
     model = build(job.model, job.parameters)
+    if job.code:
+        check(model, data)
     measured = measure.measure(model, data, job.seed, progress)
     if replace(job).key != key:  # computed anew
         raise FitError("its code was changed while it ran")
@@ -395,6 +409,15 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
         **scores.scores(proba, data.test_labels, data.class_names),
     )
     results.save(result, model, job.folder)
+
+
+def check(model: Model, data: Dataset) -> None:
+    """Raise FitError, in words, where it shows before training that a model cannot be fitted."""
+    try:
+        model.check(data)
+    except Exception as error:  # whatever is wrong with a user's model
+        home = Path(inspect.getfile(type(model))).resolve()
+        raise FitError(f"{model.title}: {sources.in_user_code(error, home)}") from error
 
 
 # --- Progress ---------------------------------------------------------------------------------
@@ -505,6 +528,8 @@ def main() -> int:
     job = Job.from_json(sys.argv[1])
     threading.Thread(target=_end_with_caller, daemon=True).start()
     try:
+        for file in job.code:
+            sources.import_file(job.home / file)
         fit_here(job, Told(told))
     except Exception as error:
         import traceback

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from fmlib.data import Dataset, load_sample
-from fmlib.fetch import load_fashion_mnist
-from fmlib.models.registry import ParameterError, build, nearest, validate
+from fmlib import sources
+from fmlib.data import DataError, Dataset, nearest
+from fmlib.models.registry import ParameterError, build, validate
 from fmlib.project import HERE, Project
+from fmlib.sources import FASHION_MNIST, KINDS, SAMPLE, Source, import_file
 
 # What NumPy's legacy generators, so scikit-learn, take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-DatasetName = Literal["fashion_mnist", "sample"]
+DatasetSettings = str | dict[str, Any]  # as a profile has it
 
 
 class ProfileError(ValueError):
@@ -31,24 +32,44 @@ class Settings(BaseModel):
     """What a profile's file says.
 
     ``validation_fraction`` of the training images is held out, the same ones for every model and
-    seed; models in ``cuda_only`` are refused on a machine without a CUDA GPU.
+    seed; models in ``cuda_only`` are refused on a machine without a CUDA GPU. ``code``: files with
+    a user's own models, whose paths start at the profile's folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     description: str
-    dataset: DatasetName = "fashion_mnist"
+    dataset: DatasetSettings = FASHION_MNIST
     validation_fraction: float = Field(default=0.1, gt=0, lt=1)
     seeds: list[Seed] = Field(default=[9], min_length=1)
     cuda_only: list[str] = []
+    code: list[str] = []
     models: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
 class Profile(Settings):
-    """A profile of a project, by name."""
+    """A profile of a project, by name; ``path`` is its file, where the paths in it start."""
 
     name: str
     project: Project
+    path: Path
+
+    @property
+    def home(self) -> Path:
+        """The folder of its file."""
+        return self.path.parent
+
+    @property
+    def given(self) -> str:
+        """What :func:`load_profile` takes for it, whatever folder is the present one."""
+        return self.name if self.home == self.project.params else str(self.path)
+
+    @property
+    def command(self) -> str:
+        """The command that makes its report, in the project's folder."""
+        inside = self.path.is_relative_to(self.project.root)
+        path = self.path.relative_to(self.project.root) if inside else self.path
+        return f"make report PROFILE={self.name if self.given == self.name else path}"
 
     @property
     def folder(self) -> Path:
@@ -60,21 +81,50 @@ class Profile(Settings):
         """Where its records lie."""
         return self.project.results(self.name)
 
+    @property
+    def is_fashion(self) -> bool:
+        """Whether its images are FashionMNIST's, all of them or the sample."""
+        return isinstance(self.dataset, str)
+
+    @property
+    def data_title(self) -> str:
+        """What to call its data set."""
+        source = source_of(self.dataset)
+        return (source.title or source.name) if isinstance(source, Source) else "FashionMNIST"
+
     def data(self, say: Callable[[str], None] = print) -> Dataset:
         """Its data set, split; fetched first if need be."""
-        return load_dataset(self.dataset, self.validation_fraction, self.project, say)
+        return load_dataset(self.dataset, self.validation_fraction, self.project, self.home, say)
+
+
+def source_of(given: DatasetSettings) -> str | Source:
+    """Where a profile's data come from; raises ParameterError."""
+    if isinstance(given, str):
+        if given not in (FASHION_MNIST, SAMPLE):
+            hint = nearest(given, [FASHION_MNIST, SAMPLE])
+            keys = f"or settings with one of the keys {', '.join(KINDS)}"
+            raise ParameterError("dataset", given, f"no such data set; {hint} {keys}")
+        return given
+    kind = [key for key in KINDS if key in given]
+    if len(kind) != 1:
+        wanted = f"wanted one of the keys {', '.join(KINDS)}"
+        raise ParameterError("dataset", given, wanted)
+    try:
+        return validate(KINDS[kind[0]], given)
+    except ParameterError as error:
+        raise ParameterError(f"dataset.{error.key}", error.value, error.problem) from error
 
 
 def load_dataset(
-    name: str,
+    dataset: DatasetSettings,
     validation_fraction: float = 0.1,
     project: Project = HERE,
+    home: Path = HERE.params,
     say: Callable[[str], None] = print,
 ) -> Dataset:
-    """A data set by the name that profiles have for it."""
-    if name == "sample":
-        return load_sample(validation_fraction)
-    return load_fashion_mnist(project.data, validation_fraction, say)
+    """A data set as a profile in the folder ``home`` names it, split; raises DataError."""
+    source = source_of(dataset)
+    return sources.load_dataset(source, validation_fraction, project, home, say)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -110,20 +160,23 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 
 def load_profile(name: str, project: Project = HERE) -> Profile:
-    """Read and check one profile; raises ProfileError."""
-    path = project.params / f"{name}.yaml"
+    """Read and check one profile, of ``params/`` or by the path of its file; ProfileError."""
+    path = Path(name).resolve() if name.endswith(".yaml") else project.params / f"{name}.yaml"
     content = read_yaml(path, "profile")
     try:
         settings = validate(Settings, content)
+        source_of(settings.dataset)
+        for file in settings.code:
+            import_file(path.parent / file)
         for model, parameters in settings.models.items():
             _check_model(model, parameters)
         for model in settings.cuda_only:
             if model not in settings.models:
                 problem = f"not one of the profile's models; {nearest(model, settings.models)}"
                 raise ParameterError("cuda_only", model, problem)
-    except ParameterError as error:
+    except (ParameterError, DataError) as error:
         raise ProfileError(f"{path}: {error}") from error
-    return Profile(**vars(settings), name=name, project=project)
+    return Profile(**vars(settings), name=path.stem, project=project, path=path)
 
 
 def _check_model(model: str, parameters: dict[str, Any]) -> None:

@@ -5,8 +5,10 @@ A random transform takes its generator as an argument, so that a run is reproduc
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 from torch import Generator, Tensor
 
@@ -87,6 +89,12 @@ def random_jitter(images: Tensor, strength: float, generator: Generator) -> Tens
 def channels_first(images: Tensor) -> Tensor:
     """Raw images (n, H, W) or (n, H, W, channels) as a contiguous batch (n, channels, H, W)."""
     return images.unsqueeze(1) if images.ndim == 3 else images.permute(0, 3, 1, 2).contiguous()
+
+
+def channels_last(batch: Tensor) -> NDArray[np.uint8]:
+    """A batch (n, channels, H, W) as raw images, (n, H, W) or (n, H, W, channels)."""
+    images = batch.permute(0, 2, 3, 1).cpu().numpy()
+    return images[..., 0] if images.shape[-1] == 1 else images
 
 
 def pixel_statistics(images: Tensor, roots: bool = False) -> tuple[float, float]:

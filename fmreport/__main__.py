@@ -70,6 +70,44 @@ def predict(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def check(arguments: argparse.Namespace) -> int:
+    """Tell every fault of a profile, its data and its models, without training."""
+    from fmlib import fitting
+    from fmlib.models.registry import build
+
+    profile = load_profile(arguments.profile)
+    data = profile.data()
+    faults = []
+    for name, parameters in profile.models.items():
+        try:
+            fitting.check(build(name, parameters), data)
+        except FitError as error:
+            faults.append(str(error))
+    sizes = " + ".join(f"{len(part[1]):,}" for part in (data.train, data.validation, data.test))
+    shape = "x".join(map(str, data.spec.image_shape))
+    print(f"data: {profile.data_title}, {len(data.class_names)} classes, {sizes} images of {shape}")
+    for fault in faults:
+        print(f"fault: {fault}", file=sys.stderr)
+    print(f"models: {len(profile.models) - len(faults)} of {len(profile.models)} can be fitted")
+    return BAD_INPUT if faults else 0
+
+
+def new_profile(arguments: argparse.Namespace) -> int:
+    """Write a commented profile to start from; nothing is overwritten."""
+    path = Path(arguments.name)
+    if path.suffix != ".yaml":
+        path = HERE.params / f"{arguments.name}.yaml"
+    if path.exists():
+        raise ProfileError(f"{path}: is there already")
+    if not path.parent.is_dir():
+        raise ProfileError(f"{path}: there is no such folder")
+    template = Path(__file__).with_name("templates") / "profile.yaml"
+    path.write_text(template.read_text(encoding="utf-8"), encoding="utf-8")
+    name = path.stem if path.parent == HERE.params else path
+    print(f"written: {path}; try it: python -m fmreport check {name}, make report PROFILE={name}")
+    return 0
+
+
 def lab(arguments: argparse.Namespace) -> int:
     """Open the notebooks in JupyterLab; never returns."""
     from fmreport.lab import open_lab
@@ -104,6 +142,14 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="all probabilities, as JSON")
     command.add_argument("pictures", nargs="+", type=Path, metavar="picture")
     command.set_defaults(run=predict)
+
+    command = commands.add_parser("check", help="tell every fault of a profile without training")
+    command.add_argument("profile", help="its name, or the path of its file")
+    command.set_defaults(run=check)
+
+    command = commands.add_parser("new-profile", help="write a commented profile to start from")
+    command.add_argument("name", help="a name in params/, or a path that ends in .yaml")
+    command.set_defaults(run=new_profile)
 
     command = commands.add_parser("lab", help="open the notebooks in JupyterLab")
     command.add_argument("options", nargs="*", help="behind --: JupyterLab's own options")

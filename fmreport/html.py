@@ -34,7 +34,7 @@ def page(document: Document) -> str:
 class HTMLReportExporter(Exporter):
     """nbconvert's ``--to fmreport_html``: one notebook as a report of its own."""
 
-    export_from_notebook = "FashionMNIST report (HTML)"
+    export_from_notebook = "As the report shows it (HTML)"
     output_mimetype = "text/html"
     file_extension = ".html"
 

@@ -32,7 +32,6 @@ from fmreport.runner import Outcome
 Paper = Literal["a4", "us-letter"]
 PAPERS = get_args(Paper)
 FILES, STAMP = ("report.html", "report.pdf"), "report.json"  # what it is made of
-TITLE = "Which image classifier for FashionMNIST?"
 SUBTITLE = "Accuracy, time and memory, honestly measured"
 TEMPLATES = Path(__file__).parent / "templates"
 # CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
@@ -186,17 +185,17 @@ def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
 
 def metadata_of(outcome: Outcome) -> ReportMetadata:
     """The title block: machines and commits as the profile's records have them."""
-    found = fresh_results(outcome.profile)
+    found, title = fresh_results(outcome.profile), outcome.profile.data_title
     commits = {f"{result.git_commit:.10}" for result in found if result.git_commit}
     dirty = " with local changes" if any(result.git_dirty for result in found) else ""
     return ReportMetadata(
-        title=TITLE,
+        title=f"Which image classifier for {title}?",
         subtitle=SUBTITLE,
         date=date.today().isoformat(),
         profile=outcome.profile.name,
         machine="; ".join(sorted({result.environment.machine_id for result in found})),
         commit="; ".join(sorted(commits)) + dirty,
-        keywords=("image classification", "FashionMNIST", "benchmark"),
+        keywords=("image classification", title, "benchmark"),
     )
 
 

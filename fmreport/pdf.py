@@ -40,7 +40,7 @@ def pdf(document: Document, paper: Paper = "a4") -> bytes:
 class PDFReportExporter(Exporter):
     """nbconvert's ``--to fmreport_pdf``: one notebook as a report of its own."""
 
-    export_from_notebook = "FashionMNIST report (PDF)"
+    export_from_notebook = "As the report shows it (PDF)"
     output_mimetype = "application/pdf"
     file_extension = ".pdf"
     paper = Enum(PAPERS, PAPERS[0], help="The paper's size").tag(config=True)

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fmlib.data import DataError, Spec
+from fmlib.data import DataError, Spec, nearest
 from fmlib.fitting import FitError, job_of, stale
-from fmlib.models.registry import ParameterError, nearest
+from fmlib.models.registry import ParameterError
 from fmlib.profiles import Profile
 from fmlib.results import load, load_model
 from fmlib.scores import fit_temperature, log_proba, log_softmax
@@ -49,8 +49,8 @@ def predict(profile: Profile, model: str, files: list[Path]) -> list[Prediction]
         raise ParameterError("model", model, f"not in profile; {nearest(model, profile.models)}")
     job = job_of(profile, model)
     if why := stale(job):
-        command = f"make report PROFILE={profile.name}"
-        raise FitError(f"{model} has no fresh record in profile {profile.name} ({why}): {command}")
+        found = f"no fresh record in profile {profile.name} ({why})"
+        raise FitError(f"{model} has {found}: {profile.command}")
     result, fitted = load(job.folder), load_model(job.folder)
     pictures = [read_picture(path, fitted.spec_) for path in files]
     known = log_proba(result.validation_proba)

@@ -13,6 +13,7 @@ import pandas as pd
 from fmlib import fitting
 from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmlib.sources import SAMPLE
 from fmreport.compare.table import by_machine, overview, representatives
 from fmreport.merge import is_current
 from fmreport.runner import standing
@@ -64,12 +65,12 @@ def publish(profile: Profile) -> Path:
 
 def publishable(profile: Profile) -> list[Result]:
     """The records of a report that may be published; raises NotPublishable otherwise."""
-    if profile.dataset == "sample":
+    if profile.dataset == SAMPLE:
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
     stale = [job.name for job in fitting.jobs(profile) if fitting.stale(job)]
     if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
-        again = f"run `make report PROFILE={profile.name}`"
+        again = f"run `{profile.command}`"
         raise NotPublishable(f"unfinished or stale: {names}; {again}")
     size = (profile.folder / "report.html").stat().st_size / 1e6
     if size > PAGE_LIMIT_MB:

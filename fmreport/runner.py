@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -18,16 +19,27 @@ from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from fmlib import fitting
 from fmlib.device import available_cores, default_device
 from fmlib.fitting import FitError, Job
+from fmlib.models.registry import MODELS, model_class
 from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
+from fmreport.text import literal
 
 KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
 MODEL_TAG = "model-"
 EXERCISE = "exercise"  # a cell for who edits the notebook by hand, which the report leaves out
+FASHION, OTHER_DATA = "fashion-mnist", "other-data"  # a cell for a report on these data alone
+OWN = "own_models"  # the chapter of models that no notebook tells about
+OWN_SETTINGS = """
+from fmlib.profiles import load_profile
+from fmreport import sections
+
+settings = load_profile(profile)
+"""
 # what notebooks call; the modules that come after telling change no notebook
 TELLING = ("compare", "plots.py", "show.py", "text.py", "sections.py", "studies.py")
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
@@ -161,8 +173,7 @@ def _seconds(folder: Path) -> float | None:
 def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
     """Execute the notebooks that are not told yet, as many at once as there are cores."""
     profile, start = outcome.profile, time.monotonic()
-    sources = {path.stem: source(path, profile) for path in notebooks(profile)}
-    wanted = {name: notebook for name, notebook in sources.items() if notebook is not None}
+    wanted = chapters(profile)
     inputs = {name: inputs_sha256(notebook, profile) for name, notebook in wanted.items()}
     waiting = [name for name in wanted if not _is_told(profile, name, inputs[name])]
     if waiting:
@@ -179,18 +190,16 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
     for name, notebook in wanted.items():
         reason = reasons.get(name, "")
         path = None if reason else executed_path(profile, name)
-        outcome.chapters.append(Told(name, title(notebook, name), path, reason))
+        outcome.chapters.append(Told(name, title(notebook), path, reason))
 
 
 def standing(profile: Profile) -> Outcome:
     """What stands in the build folder now, without running anything."""
     outcome = Outcome(profile)
-    for path in notebooks(profile):
-        if (notebook := source(path, profile)) is not None:
-            name, inputs = path.stem, inputs_sha256(notebook, profile)
-            told = _is_told(profile, name, inputs)
-            place = executed_path(profile, name) if told else None
-            outcome.chapters.append(Told(name, title(notebook, name), place, "not told yet"))
+    for name, notebook in chapters(profile).items():
+        told = _is_told(profile, name, inputs_sha256(notebook, profile))
+        place = executed_path(profile, name) if told else None
+        outcome.chapters.append(Told(name, title(notebook), place, "not told yet"))
     return outcome
 
 
@@ -204,24 +213,80 @@ def executed_path(profile: Profile, name: str) -> Path:
     return profile.folder / "notebooks" / f"{name}.ipynb"
 
 
-def source(path: Path, profile: Profile) -> NotebookNode | None:
-    """A notebook with the profile's parameters, without the models that the profile lacks.
+def chapters(profile: Profile) -> dict[str, NotebookNode]:
+    """The notebooks to tell, by name, in the report's order.
 
-    None where it tells about models and the profile has none of them.
+    Without what they say of other models or other data. A model that none of them tells about gets
+    a section in its family's, or in a chapter of such models, behind those of the families.
     """
+    sources = {path.stem: _source(path) for path in notebooks(profile)}
+    about = {name: set().union(*map(_models, one.cells)) for name, one in sources.items()}
+    told = set().union(*about.values())
+    untold = [model for model in profile.models if model not in told]
+    found: dict[str, NotebookNode] = {}
+    for name, notebook in sources.items():
+        if about[name]:
+            families = {MODELS[model].family for model in about[name] if model in MODELS}
+            here = [model for model in untold if model_class(model).family in families]
+            notebook.cells += [cell for model in here for cell in _section(model)]
+            untold = [model for model in untold if model not in here]
+        elif untold and any(about[earlier] for earlier in found):
+            found[OWN] = _own_chapter(untold)
+            untold = []
+        found[name] = notebook
+    if untold:
+        found[OWN] = _own_chapter(untold)
+    whole = {name: _for_profile(notebook, profile) for name, notebook in found.items()}
+    return {name: notebook for name, notebook in whole.items() if notebook is not None}
+
+
+def _source(path: Path) -> NotebookNode:
     import jupytext
 
     notebook = jupytext.read(path)
     notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": ""}
-    told = [_models(cell) for cell in notebook.cells]
-    if any(told) and not any(models & profile.models.keys() for models in told):
-        return None
-    notebook.cells = [
-        cell
-        for cell, models in zip(notebook.cells, told, strict=True)
-        if (not models or models & profile.models.keys()) and EXERCISE not in _tags(cell)
-    ]
     return notebook
+
+
+def _for_profile(notebook: NotebookNode, profile: Profile) -> NotebookNode | None:
+    """The notebook without cells that are of no concern here.
+
+    None where its title goes too, or where all models go that it is about.
+    """
+    about = set().union(*map(_models, notebook.cells))
+    if about and not about & profile.models.keys():
+        return None
+    notebook.cells = [cell for cell in notebook.cells if _concerns(cell, profile)]
+    return notebook if title(notebook) else None
+
+
+def _concerns(cell: NotebookNode, profile: Profile) -> bool:
+    """Whether a report of the profile has the cell."""
+    tags, models = _tags(cell), _models(cell)
+    other_data = OTHER_DATA if profile.is_fashion else FASHION
+    if EXERCISE in tags or other_data in tags:
+        return False
+    return not models or bool(models & profile.models.keys())
+
+
+def _section(model: str) -> list[NotebookNode]:
+    """A section on a model that no notebook tells about: its docstring, and what all show."""
+    cls = model_class(model)
+    text = f"## {literal(cls.title)}\n\n{inspect.cleandoc(cls.__doc__ or '')}"
+    tags = {"tags": [f"{MODEL_TAG}{model}", "remove-input"]}
+    call = f'sections.show_model(settings, "{model}", seed)'
+    return [new_markdown_cell(text, metadata=tags), new_code_cell(call, metadata=tags)]
+
+
+def _own_chapter(models: list[str]) -> NotebookNode:
+    opening = [
+        new_markdown_cell("# More models"),
+        new_code_cell('profile: str = ""\nseed: int = 9', metadata={"tags": ["parameters"]}),
+        new_code_cell(OWN_SETTINGS, metadata={"tags": ["remove-input"]}),
+    ]
+    kernel = {"name": KERNEL, "language": "python", "display_name": ""}
+    cells = [*opening, *(cell for model in models for cell in _section(model))]
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 def _models(cell: NotebookNode) -> set[str]:
@@ -233,11 +298,11 @@ def _tags(cell: NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
 
 
-def title(notebook: NotebookNode, name: str) -> str:
-    """The first heading of a notebook."""
+def title(notebook: NotebookNode) -> str:
+    """The first heading of a notebook; "" where it has none."""
     lines = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     heads = [line for line in lines.splitlines() if line.startswith("# ")]
-    return heads[0].removeprefix("# ").strip() if heads else name
+    return heads[0].removeprefix("# ").strip() if heads else ""
 
 
 def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
@@ -304,7 +369,7 @@ def execute(profile: Profile, name: str, notebook: NotebookNode, inputs: str) ->
             executed = papermill.execute_notebook(
                 notebook,
                 str(output),
-                {"profile": profile.name, "seed": profile.seeds[0]},
+                {"profile": profile.given, "seed": profile.seeds[0]},
                 kernel_name=KERNEL,
                 progress_bar=False,
                 cwd=str(profile.project.notebooks),

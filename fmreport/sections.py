@@ -26,6 +26,7 @@ from fmlib.models.transfer import Backbone, Transfer
 from fmlib.profiles import Profile
 from fmlib.results import Result, ResultError, load, record_folder
 from fmlib.scores import scores
+from fmlib.sources import SAMPLE
 from fmlib.training import Recipe
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
@@ -66,8 +67,7 @@ def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = No
         show_notice(f"{MODELS[name].title} has no result: {error}")
         return
     if not fitted:
-        command = f"make report PROFILE={profile.name}"
-        show_notice(f"{result.title}: published, not fitted here. {command} fits it.")
+        show_notice(f"{result.title}: published, not fitted here. {profile.command} fits it.")
     show_code(model)
     display(Markdown(size_sentence(result)))
     if isinstance(model, Network):
@@ -112,15 +112,16 @@ def records(profile: Profile) -> list[Result]:
                 found.append(load(job.folder))
             elif result := published(profile, job):
                 found.append(result)
-            elif by_hand() and profile.dataset == "sample":
+            elif by_hand() and profile.dataset == SAMPLE:
                 found.append(fit_or_load(job)[0])
             else:
                 missing.append(job.title)
         except (FitError, ResultError):
             missing.append(job.title)
     if missing:
-        names, command = listed(dict.fromkeys(missing)), f"make report PROFILE={profile.name}"
-        show_notice(f"No result of the profile {profile.name}: {names}. {command} makes them.")
+        names = listed(dict.fromkeys(missing))
+        words = f"No result of the profile {profile.name}: {names}"
+        show_notice(f"{words}. {profile.command} makes them.")
     return found
 
 
@@ -130,7 +131,7 @@ def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: in
     ``change``: new values by name, with dots between levels: ``{"recipe.lr": 0.01}``; raises
     ParameterError for what cannot be. Only on the sample, where a fit takes seconds.
     """
-    if profile.dataset != "sample":
+    if profile.dataset != SAMPLE:
         show_notice('Exercises run on the sample: set `profile = "lesson"` in the first code cell.')
         return
     job = job_of(profile, name, seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -32,10 +33,17 @@ ONE_RECIPE = (
     "it, and settings were not sought with the same effort for every model: the chapters show what "
     "was tried."
 )
+# What Markdown may read as more than a character.
+MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$^&:@])")
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
 # --- Numbers and names ---
+
+
+def literal(text: str) -> str:
+    """A text as Markdown that shows just it, whatever marks it has."""
+    return MARKS.sub(r"\\\1", text)
 
 
 def listed(names: Iterable[str]) -> str:

@@ -6,7 +6,7 @@ seed: int = 9  # of everything random in a model's training
 # # Classical models
 #
 # Methods that need no network. But for one, which is given histograms of edges, they see an image
-# as a list of 784 numbers, with no notion that two of them are neighbours, and still set the bar
+# as a list of numbers, with no notion that two of them are neighbours, and still set the bar
 # that a network must clear.
 #
 # Each is fitted on the same training images as the networks, so that the comparison is of methods
@@ -76,8 +76,8 @@ sections.show_model(settings, "random_forest", seed)
 # the boundary alone, the support vectors. The price of a margin violation, $C$, and the width of
 # the kernel, $\gamma$, decide how closely the boundary follows them ([Cortes and Vapnik
 # 1995](https://doi.org/10.1007/BF00994018)); the settings give $\gamma$ in multiples of one over
-# the number of features times their variance. For ten classes there are 45 such machines, one a
-# pair.
+# the number of features times their variance. There is one such machine for every pair of classes,
+# 45 for ten.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which
 # makes this the one model here that would not do for ten times the data. What keeps it to seconds,
@@ -86,15 +86,15 @@ sections.show_model(settings, "random_forest", seed)
 #
 # Libraries let the machines vote. Votes are no probabilities, and hardly tell a clear case from a
 # doubtful one. So here each margin is turned into a probability of the one class against the other
-# by a logistic curve, a class gets the product of its nine, at one temperature that is fitted on
+# by a logistic curve, a class gets the product of its own, at one temperature that is fitted on
 # the validation images, and the class of the largest product is the prediction. This is simpler
 # than Platt (1999), who fits a curve to every machine, and than [Hastie and Tibshirani
 # (1998)](https://doi.org/10.1214/aos/1028144844), who fit the probabilities of the classes to those
 # of all pairs.
 #
 # A distance is dominated by what is bright. Where the settings say *roots*, the machine is given
-# the square root of every pixel, a gamma correction of one half, which spreads the dark shades: a
-# fold in a black coat then counts more nearly as much as one in a white shirt.
+# the square root of every pixel, a gamma correction of one half, which spreads the dark shades, so
+# that an edge in the dark counts more nearly as much as one in the light.
 #
 # *Sources:* C. Cortes and V. Vapnik, *Support-vector networks*, Machine Learning 20, 1995,
 # doi:10.1007/BF00994018; J. Platt, *Probabilistic outputs for support vector machines*, 1999; T.
@@ -131,7 +131,7 @@ sections.show_model(settings, "svm_hog", seed)
 #    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda}
 #    - \frac{G^2}{H + \lambda} \right] , $$
 #
-# where $G$ and $H$ are the sums on a side. For ten classes every round grows ten trees. Each of
+# where $G$ and $H$ are the sums on a side. Every round grows one tree for each class. Each of
 # them is weak and counts for a fraction, the learning rate; together they make a strong model, with
 # one caution: they can be grown for ever, each round at a price, and late ones learn the training
 # images by heart.

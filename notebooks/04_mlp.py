@@ -6,8 +6,8 @@ seed: int = 9  # of everything random in a model's training
 # # A multilayer perceptron
 #
 # The plainest network: layers of weighted sums with a bend in between. Like the classical models it
-# sees 784 numbers and no image; unlike them it is trained by gradient descent, a batch of images at
-# a time, and it learns features on the way.
+# sees a list of numbers and no image; unlike them it is trained by gradient descent, a batch of
+# images at a time, and it learns features on the way.
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
@@ -28,24 +28,25 @@ data = settings.data()
 # scales and shifts it by two learnt numbers ([Ioffe and Szegedy
 # 2015](https://arxiv.org/abs/1502.03167)). The weights minimise the cross-entropy between $\hat p$
 # and the label, smoothed: a share $\varepsilon$ of the label's weight is spread over all classes,
-# so that the network is not rewarded for boundless confidence,
+# of which there are $K$, so that the network is not rewarded for boundless confidence,
 #
-# $$ \ell = -\sum_c \left[(1 - \varepsilon)\, 1_{c = y} + \tfrac{\varepsilon}{10}\right]
+# $$ \ell = -\sum_c \left[(1 - \varepsilon)\, 1_{c = y} + \tfrac{\varepsilon}{K}\right]
 #    \log \hat p_c . $$
 #
 # Where the settings call the scaling *roots*, what the network sees of a pixel is its square root,
 # a gamma correction that spreads the dark shades.
-#
-# The original study's network was narrower and deeper, had no batch normalisation, dropped half of
-# its last but one layer, and learnt at one rate from the first step to the last; in the recipe of
-# this project the rate rises, then falls to zero. The ablation in the appendix tries most of these.
-# The time is another matter: it was saved outside the network.
 #
 # The images stay on the device as one block of bytes. A batch is cut out of it, augmented and
 # normalised as a whole, so that next to nothing but the network's own arithmetic is left to be paid
 # for.
 #
 # *Source:* S. Ioffe and C. Szegedy, *Batch normalization*, 2015, arXiv:1502.03167.
+
+# %% [markdown] tags=["model-mlp", "fashion-mnist"]
+# The original study's network was narrower and deeper, had no batch normalisation, dropped half of
+# its last but one layer, and learnt at one rate from the first step to the last; in the recipe of
+# this project the rate rises, then falls to zero. The ablation in the appendix tries most of these.
+# The time is another matter: it was saved outside the network.
 
 # %% tags=["model-mlp", "remove-input"]
 sections.show_model(settings, "mlp", seed)

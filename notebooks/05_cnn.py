@@ -24,7 +24,7 @@ data = settings.data()
 # ## A network of our own
 #
 # The network follows [Jordan's (2024)](https://arxiv.org/abs/2404.00498) for CIFAR-10, which was
-# bred for speed, cut down to one grey channel, 28 pixels and two processor cores.
+# bred for speed, cut down to small images and two processor cores.
 #
 # - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000
 #   training images has four eigenvectors; divided by the roots of their eigenvalues, and each also

@@ -6,9 +6,9 @@ seed: int = 9  # of everything random in a model's training
 # # Transfer learning
 #
 # A network that has learnt to tell a thousand kinds of things apart on 1.3 million photographs has
-# learnt to see: edges, textures, parts. Transfer learning keeps what it knows and teaches it ten
-# classes of clothing. Three adjustments make that fair to the network, in every profile but the one
-# that repeats the original study.
+# learnt to see: edges, textures, parts. Transfer learning keeps what it knows and teaches it the
+# classes at hand. Three adjustments make that fair to the network, unless its settings ask for a
+# new first layer.
 #
 # - **One channel instead of three.** A grey image is a colour image whose three channels are the
 #   same, $x_r = x_g = x_b = x$,
@@ -19,7 +19,7 @@ seed: int = 9  # of everything random in a model's training
 #   random, as is often done, throws away the filters that everything above was trained on.
 # - **Inputs as it knows them.** The images are normalised to the mean and spread of those it was
 #   trained on.
-# - **A new head.** The last layer, a thousand classes wide, makes way for one of ten.
+# - **A new head.** The last layer, a thousand classes wide, makes way for a new one.
 #
 # Training has two stages, where the settings name a probe. First the backbone is left as it is: its
 # features are computed once for every image, and the head alone is trained on them, the *linear
@@ -40,7 +40,7 @@ seed: int = 9  # of everything random in a model's training
 # channels of a layer, here the last whose map is at least 4 pixels wide, by the gradient of that
 # score ([Selvaraju et al. 2017](https://arxiv.org/abs/1610.02391)). On small images that is a layer
 # in the network's middle and a coarse map, which tells roughly where a network looks and not why:
-# heat beside a garment may be its outline's.
+# heat beside a thing may be its outline's.
 #
 # *Source:* R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
 # arXiv:1610.02391.

@@ -1,4 +1,4 @@
-# %% [markdown]
+# %% [markdown] tags=["fashion-mnist"]
 # # The original study, audited
 #
 # This project redoes a study that trained its models on one cloud GPU, once each. Its figures stand

@@ -24,13 +24,13 @@ records = sections.records(settings)
 # %% tags=["remove-input"]
 sections.show_settings(settings, records)
 
-# %% [markdown]
+# %% [markdown] tags=["fashion-mnist"]
 # ## Searches and ablations
 #
 # Hyperparameters are tried on the validation images, never on the test images. An ablation leaves
 # one ingredient of a recipe out at a time. Both are kept as tables with the project.
 
-# %% tags=["remove-input"]
+# %% tags=["fashion-mnist", "remove-input"]
 for model in settings.models:
     show_studies(model, settings.project)
 

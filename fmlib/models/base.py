@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -58,6 +61,9 @@ class Model:
     def predict_proba(self, images: Images) -> NDArray[np.float32]:
         """Class probabilities (n, classes) of raw images."""
         raise NotImplementedError
+
+    def check(self, data: Dataset) -> None:
+        """Raise ValueError, in words, where it shows before training that this cannot be fitted."""
 
     def predict(self, images: Images) -> Labels:
         """The most probable class of each image, int64 (n,)."""
@@ -159,6 +165,23 @@ class Network(Model):
         self.train_stages(train, validation, progress)
         return self
 
+    def check(self, data: Dataset) -> None:
+        """Send three images forwards and a gradient backwards, through a network of its own."""
+        trial = copy.deepcopy(self)
+        seed_everything(0)
+        trial.spec_, trial.device_, trial.seed_ = data.spec, default_device(), 0
+        trial.settle()
+        images = trial._images(data.train_images[:3])
+        trial.mean_, trial.std_ = trial.recipe_.statistics(images)
+        trial._make(images)
+        trainer = trial.trainer(trial.recipe_)
+        _check_network(trial.network_.train(), trainer.inputs(images), data.spec.num_classes)
+        batches = -(-len(data.train_labels) // trial.recipe_.batch_size)
+        normalised = any(isinstance(one, _BATCH_NORM) for one in trial.network_.modules())
+        if normalised and len(data.train_labels) // batches < 2:
+            wanted = "batches of 2 images or more, as it normalises over a batch"
+            raise ValueError(f"recipe.batch_size: the network wants {wanted}")
+
     def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
         """Train in all stages of ``recipes_``."""
         for stage in self.recipes_:
@@ -233,6 +256,26 @@ class Network(Model):
         self.trainer_ = self.trainer(self.recipe_)
 
 
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d)
+
+
+def _check_network(network: nn.Module, batch: Tensor, num_classes: int) -> None:
+    logits = network(batch)
+    wanted = f"logits of shape ({len(batch)}, {num_classes})"
+    if not isinstance(logits, Tensor):
+        raise ValueError(f"the network returns {type(logits).__name__}, wanted {wanted}")
+    if tuple(logits.shape) != (len(batch), num_classes):
+        raise ValueError(f"the network returns shape {tuple(logits.shape)}, wanted {wanted}")
+    if not logits.isfinite().all():
+        raise ValueError("the network returns values that are not finite, before any training")
+    weights = [one for one in network.parameters() if one.requires_grad]
+    if weights and logits.requires_grad:
+        targets = torch.arange(len(batch), device=batch.device) % num_classes
+        F.cross_entropy(logits.float(), targets).backward()
+    if not any(one.grad is not None and one.grad.abs().sum() > 0 for one in weights):
+        raise ValueError("no gradient reaches the network's weights, so that it cannot learn")
+
+
 # --- Estimators -------------------------------------------------------------------------------
 
 
@@ -273,6 +316,15 @@ class Estimator(Model):
             self._calibrate(*data.validation)
         self.flops_ = self.count_flops(self.describe(data.validation_images[:500]))
         return self
+
+    def check(self, data: Dataset) -> None:
+        made = self.make(0)
+        if not hasattr(made, "fit"):
+            got = type(made).__name__
+            raise ValueError(f"make() returns {got}, wanted an estimator with fit")
+        if not (hasattr(made, "predict_proba") or hasattr(made, "decision_function")):
+            wanted = "predict_proba, or else decision_function"
+            raise ValueError(f"{type(made).__name__} has no {wanted}")
 
     def _calibrate(self, images: Images, labels: Labels) -> None:
         """Scores become probabilities by one temperature (Guo et al. 2017)."""
@@ -319,13 +371,14 @@ class Estimator(Model):
     def restore(self, folder: Path) -> None:
         """Take back the estimator that :meth:`dump` wrote.
 
-        Only scikit-learn's types and those of the model's own module are made. Raises ValueError
+        Only scikit-learn's types and those of the model's own module are made; of a user's model,
+        those of any module that lies beside its own. Raises ValueError
         where a tree's nodes lead outside of it, which scikit-learn would follow unchecked.
         """
         from skops import io
 
         path = folder / "model.skops"
-        modules = {cls.__module__ for cls in type(self).__mro__}
+        modules = {cls.__module__ for cls in type(self).__mro__} | _beside(type(self))
         known = [
             kind
             for kind in io.get_untrusted_types(file=path)
@@ -334,6 +387,15 @@ class Estimator(Model):
         self.estimator_ = io.load(path, trusted=known)
         if not all(map(_leads_to_leaves, _trees(self.estimator_))):
             raise ValueError("a tree's nodes lead outside of it")
+
+
+def _beside(model: type[Model]) -> set[str]:
+    """The modules in the folder of a user's model."""
+    folder = Path(inspect.getfile(model)).resolve().parent
+    if folder.is_relative_to(Path(__file__).parents[1]):
+        return set()
+    files = {name: getattr(module, "__file__", None) for name, module in [*sys.modules.items()]}
+    return {name for name, file in files.items() if file and Path(file).is_relative_to(folder)}
 
 
 def _trees(estimator: Any) -> Iterator[Any]:

@@ -14,8 +14,7 @@ from fmlib.models.registry import register
 class MLP(Network):
     """Dense layers over the flattened pixels, each with batch normalisation, ReLU and dropout.
 
-    ``dropout``: one probability for every hidden layer, or one for each, as in the study (0 after
-    the first, 0.5 after the layer of 64, 0.25 after the last).
+    ``dropout``: one probability for every hidden layer, or one for each.
     """
 
     hidden_sizes: tuple[PositiveInt, ...] = (256, 128)

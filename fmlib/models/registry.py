@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from fmlib.data import nearest
 from fmlib.models.base import STRICT, Model
 
 MODELS: dict[str, type[Model]] = {}
@@ -44,12 +44,6 @@ def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M]
         return model
 
     return registered
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a name that is not known: the nearest known one, or all of them."""
-    close = get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known))}"
 
 
 def model_class(name: str) -> type[Model]:

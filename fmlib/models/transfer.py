@@ -172,7 +172,7 @@ class Transfer(Network):
     ``weights``: "auto" takes ImageNet weights where they can be had, "required" stops without them,
     "none" does not look. ``frozen_stages``: so many stages from the input on keep their weights.
     ``layer_decay``: how much more slowly each stage learns than the one above it. ``new_stem``:
-    forget the stem's weights, as the original study did. ``probe``: how the head is trained on its
+    forget the stem's weights. ``probe``: how the head is trained on its
     own first; ``scratch``: the recipe to use in place of ``recipe`` where there are no weights.
 
     A fit leaves ``weights_``: the weights' source and SHA-256, ("none", None) from scratch.

@@ -1,0 +1,438 @@
+"""Where a profile's data come from: FashionMNIST, the sample, torchvision, or a user's own files.
+
+Whatever is wrong with a user's data is told as a DataError: where, what was wanted, what came.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from fmlib.data import (
+    SAMPLE_FILE,
+    SPLIT_SEED,
+    DataError,
+    Dataset,
+    Part,
+    load_sample,
+    nearest,
+    split,
+)
+from fmlib.fetch import SHA256, download_timeout, load_fashion_mnist
+from fmlib.project import Project
+
+FASHION_MNIST, SAMPLE = "fashion_mnist", "sample"
+PARTS = ("train", "test")
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+SMALLEST, MOST_CLASSES = 8, 1000  # pixels a side; classes
+Size = Annotated[int, Field(ge=SMALLEST)]
+
+
+class Source(BaseModel):
+    """A data set as a profile describes it; paths start at ``home``, the profile's own folder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    title: str = ""
+    licence: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it where it has no title."""
+        raise NotImplementedError
+
+    def read(self, home: Path, project: Project) -> dict[str, Any]:
+        """``ARRAYS`` by name, and perhaps ``class_names``, as they come."""
+        raise NotImplementedError
+
+    def key(self, home: Path) -> str:
+        """What identifies the images and labels, without reading them where it can."""
+        raise NotImplementedError
+
+
+class Npz(Source):
+    """Arrays in one file of NumPy's, without pickles: ``ARRAYS`` and perhaps ``class_names``."""
+
+    npz: str
+
+    @property
+    def name(self) -> str:
+        return Path(self.npz).stem
+
+    def read(self, home: Path, project: Project) -> dict[str, Any]:
+        path = _there(home / self.npz)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception as error:  # whatever NumPy finds wrong with a file
+            wanted = f"wanted an archive of arrays without pickles, {', '.join(ARRAYS)}"
+            raise DataError(f"{path}: {wanted}, got: {error}") from error
+
+    def key(self, home: Path) -> str:
+        return file_sha256(_there(home / self.npz))
+
+
+class Folder(Source):
+    """Pictures in folders named after their classes, below ``train`` and ``test``.
+
+    With ``test_share``, the class folders lie at the top, and a seeded, stratified share of the
+    pictures is for testing. ``size`` in pixels, or (height, width): pictures are scaled and cut to
+    it about their middle; without it all must be of one size. ``colour``: three channels, not one.
+    """
+
+    folder: str
+    size: Size | tuple[Size, Size] | None = None
+    colour: bool = False
+    test_share: float | None = Field(default=None, gt=0, lt=1)
+
+    @property
+    def name(self) -> str:
+        return Path(self.folder).name
+
+    def read(self, home: Path, project: Project) -> dict[str, Any]:
+        root = _there(home / self.folder)
+        parts = {part: pictures(root / part) for part in ("train", "test")}
+        if self.test_share is not None:
+            parts = self._shared_out(pictures(root))
+        files = [path for paths in parts.values() for paths_ in paths.values() for path in paths_]
+        images = iter(self._images(files))
+        arrays: dict[str, Any] = {}
+        for part, classes in parts.items():
+            labels = [name for name, paths in classes.items() for _ in paths]
+            arrays[f"{part}_labels"] = np.array(labels)
+            arrays[f"{part}_images"] = np.stack([next(images) for _ in labels])
+        return arrays
+
+    def _shared_out(self, classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+        rng = np.random.default_rng(SPLIT_SEED)
+        parts: dict[str, dict[str, list[Path]]] = {"train": {}, "test": {}}
+        for name, paths in classes.items():
+            shuffled = [paths[i] for i in rng.permutation(len(paths))]
+            held_out = max(1, round(len(paths) * (self.test_share or 0)))
+            parts["test"][name], parts["train"][name] = shuffled[:held_out], shuffled[held_out:]
+        return parts
+
+    def _images(self, files: Sequence[Path]) -> list[NDArray[np.uint8]]:
+        from PIL import Image, ImageOps
+
+        images, unreadable = [], []
+        for path in files:
+            try:
+                with Image.open(path) as opened:
+                    picture = ImageOps.exif_transpose(opened).convert("RGB" if self.colour else "L")
+            except Exception as error:  # whatever Pillow finds wrong with a file
+                unreadable.append(f"{path} ({error})")
+                continue
+            if self.size:
+                height, width = (self.size,) * 2 if isinstance(self.size, int) else self.size
+                picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
+            images.append(np.asarray(picture, np.uint8))
+        if unreadable:
+            raise DataError(f"{len(unreadable)} pictures cannot be read: {_some(unreadable)}")
+        shapes = {image.shape[:2]: path for image, path in zip(images, files, strict=True)}
+        if len(shapes) > 1:
+            found = [f"{path} has {h} x {w}" for (h, w), path in shapes.items()]
+            raise DataError(f"pictures of several sizes, set `size`: {_some(found)}")
+        return images
+
+    def key(self, home: Path) -> str:
+        root = _there(home / self.folder)
+        files = [(path.relative_to(root).as_posix(), file_sha256(path)) for path in _pictures(root)]
+        return _sha256([self.size, self.colour, self.test_share, files])
+
+
+class TorchVision(Source):
+    """A data set of torchvision's by its name there; ``split``, where it has several, as EMNIST."""
+
+    torchvision: str
+    split: str | None = None
+
+    @property
+    def name(self) -> str:
+        return " ".join(filter(None, (self.torchvision, self.split)))
+
+    def read(self, home: Path, project: Project) -> dict[str, Any]:
+        from torchvision import datasets
+
+        made = getattr(datasets, self.torchvision, None)
+        if not inspect.isclass(made):
+            hint = nearest(self.torchvision, datasets.__all__)
+            raise DataError(f"torchvision: no data set {self.torchvision!r}; {hint}")
+        known, arrays = inspect.signature(made).parameters, {}
+        for part in ("train", "test"):
+            options: dict[str, Any] = {"split": part}
+            if "train" in known:
+                options = {"train": part == "train"} | ({"split": self.split} if self.split else {})
+            try:
+                with download_timeout():
+                    one = made(project.data, download=True, **options)
+            except Exception as error:  # no network, a wrong split, a broken file
+                raise DataError(f"torchvision's {self.name}, {part}: {error}") from error
+            arrays |= _of_torchvision(one, part)
+        if self.torchvision == "EMNIST":  # which keeps its images on their side
+            for part in ("train", "test"):
+                arrays[f"{part}_images"] = arrays[f"{part}_images"].swapaxes(1, 2)
+        return arrays
+
+    def key(self, home: Path) -> str:
+        return _sha256([self.torchvision, self.split])  # its files are verified by torchvision
+
+
+class Code(Source):
+    """A function in a user's file, ``my.py:load``, that returns ``ARRAYS`` in a dictionary."""
+
+    code: str = Field(pattern=r"^.+\.py:\w+$")
+
+    @property
+    def name(self) -> str:
+        return Path(self.file).stem
+
+    @property
+    def file(self) -> str:
+        """The file's path, from the profile's folder."""
+        return self.code.rpartition(":")[0]
+
+    def read(self, home: Path, project: Project) -> dict[str, Any]:
+        path, function = home / self.file, self.code.rpartition(":")[2]
+        load = getattr(import_file(path), function, None)
+        if not callable(load):
+            raise DataError(f"{path}: wanted a function {function!r}, there is none")
+        try:
+            arrays = load()
+        except Exception as error:
+            raise DataError(f"{path}: {function}() failed: {in_user_code(error, path)}") from error
+        if not isinstance(arrays, Mapping):
+            wanted = f"a dictionary of {', '.join(ARRAYS)}"
+            raise DataError(f"{path}: {function}(): wanted {wanted}, got {type(arrays).__name__}")
+        return dict(arrays)
+
+    def key(self, home: Path) -> str:
+        return file_sha256(_there(home / self.file))
+
+
+KINDS: dict[str, type[Source]] = {
+    "npz": Npz,
+    "folder": Folder,
+    "torchvision": TorchVision,
+    "code": Code,
+}
+
+
+def load_dataset(
+    source: str | Source,
+    validation_fraction: float,
+    project: Project,
+    home: Path,
+    say: Callable[[str], None] = print,
+) -> Dataset:
+    """A profile's data set, checked and split; raises DataError."""
+    if isinstance(source, str):
+        if source == SAMPLE:
+            return load_sample(validation_fraction)
+        return load_fashion_mnist(project.data, validation_fraction, say)
+    train, test, names = checked(source.read(home, project), source.name)
+    enough = round(len(train[1]) * validation_fraction)
+    if enough < len(names) or np.bincount(train[1]).min() < 2:
+        wanted = f"at least {len(names)} images to hold out, and two of each class to train on"
+        raise DataError(
+            f"{source.name}: wanted {wanted}, got {enough} of {len(train[1])} training images, "
+            f"and {np.bincount(train[1]).min()} of the smallest class"
+        )
+    return split(source.title or source.name, train, test, names, validation_fraction)
+
+
+def data_key(source: str | Source, home: Path) -> str:
+    """What identifies a data set's images and labels."""
+    if isinstance(source, Source):
+        return source.key(home)
+    return file_sha256(SAMPLE_FILE) if source == SAMPLE else _sha256(SHA256)
+
+
+# --- Checking a user's arrays -----------------------------------------------------------------
+
+
+def checked(arrays: Mapping[str, Any], where: str) -> tuple[Part, Part, tuple[str, ...]]:
+    """Training and test images uint8 with labels int64 from 0 on, and the classes' names.
+
+    Labels may be whole numbers, from 0 or 1 on, or names. ``where`` begins what a DataError says.
+    """
+    if missing := [name for name in ARRAYS if name not in arrays]:
+        raise DataError(f"{where}: wanted {', '.join(ARRAYS)}, without {', '.join(missing)}")
+    images = {part: _images(arrays[f"{part}_images"], f"{where}: {part}_images") for part in PARTS}
+    shapes = {part: array.shape[1:] for part, array in images.items()}
+    if shapes["train"] != shapes["test"]:
+        train, test = shapes.values()
+        raise DataError(f"{where}: training images are of shape {train}, test images of {test}")
+    given = {
+        part: _labels(arrays[f"{part}_labels"], len(images[part]), f"{where}: {part}_labels")
+        for part in PARTS
+    }
+    names, codes = _classes(given, arrays.get("class_names"), where)
+    if not 2 <= len(names) <= MOST_CLASSES:
+        raise DataError(f"{where}: wanted 2 to {MOST_CLASSES} classes, got {len(names)}")
+    for part in PARTS:
+        absent = [names[c] for c in sorted({*range(len(names))} - {*codes[part].tolist()})]
+        if absent:
+            raise DataError(f"{where}: no {part} image of {_some(absent)}")
+    return (images["train"], codes["train"]), (images["test"], codes["test"]), names
+
+
+def _images(given: Any, where: str) -> NDArray[np.uint8]:
+    images = np.asarray(given)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    wanted = f"{where}: wanted uint8 (n, height, width) or (n, height, width, 3)"
+    if not images.size:
+        raise DataError(f"{where}: there is no image")
+    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in ((), (3,)):
+        raise DataError(f"{wanted}, got {images.dtype} of shape {images.shape}")
+    if min(images.shape[1:3]) < SMALLEST:
+        raise DataError(f"{wanted} of at least {SMALLEST} pixels a side, got {images.shape[1:3]}")
+    return images
+
+
+def _labels(given: Any, count: int, where: str) -> NDArray[Any]:
+    labels = np.asarray(given)
+    if labels.shape != (count,) or labels.dtype.kind not in "iuU":
+        wanted = f"{count} whole numbers or names, one an image"
+        raise DataError(f"{where}: wanted {wanted}, got {labels.dtype} of shape {labels.shape}")
+    return labels
+
+
+def _classes(
+    given: Mapping[str, NDArray[Any]], class_names: Any, where: str
+) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
+    """The classes' names, and the labels as their numbers."""
+    seen = np.unique(np.concatenate([given[part] for part in PARTS]))
+    if class_names is None:
+        known, names = seen, tuple(map(str, seen))
+    else:
+        names = tuple(map(str, np.asarray(class_names).tolist()))
+        if len({*names}) < len(names):
+            raise DataError(f"{where}: class_names: wanted each name once, got {_some(names)}")
+        start = int(seen.dtype.kind in "iu" and seen.min() == 1 and seen.max() == len(names))
+        named = seen.dtype.kind == "U"
+        known = np.array(names) if named else np.arange(start, start + len(names))
+        if strange := [one for one in seen.tolist() if one not in known.tolist()]:
+            raise DataError(
+                f"{where}: labels out of range: {_some(strange)}; there are {len(names)} classes, "
+                f"{_some(known.tolist())}"
+            )
+    number = {one: i for i, one in enumerate(known.tolist())}
+    codes = {
+        part: np.array([number[one] for one in labels.tolist()], np.int64)
+        for part, labels in given.items()
+    }
+    return names, codes
+
+
+def _of_torchvision(one: Any, part: str) -> dict[str, Any]:
+    """Arrays of a torchvision data set, by its arrays or by its items."""
+    labels = np.asarray(getattr(one, "targets", getattr(one, "labels", None)))
+    if hasattr(one, "data") and labels.ndim:
+        images = np.asarray(one.data)
+        if images.ndim == 4 and images.shape[1] == 3:  # as SVHN has them
+            images = images.transpose(0, 2, 3, 1)
+    else:
+        items = [one[i] for i in range(len(one))]
+        images = np.stack([np.asarray(image) for image, _ in items])
+        labels = np.array([label for _, label in items])
+    labels = labels[:, 0] if labels.ndim == 2 else labels  # QMNIST's say more than the class
+    names = getattr(one, "classes", None)
+    if names is not None and labels.max() < len(names):
+        labels = np.array([str(names[label]) for label in labels])
+    return {f"{part}_images": images, f"{part}_labels": labels}
+
+
+# --- Files ------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of each class, which is a folder's name; DataError where there is none."""
+    classes = {one.name: _pictures(one) for one in sorted(_there(folder).iterdir()) if one.is_dir()}
+    if not any(classes.values()):
+        raise DataError(f"{folder}: wanted a folder of pictures for each class, there is none")
+    if empty := [name for name, paths in classes.items() if not paths]:
+        raise DataError(f"{folder}: no picture of {_some(empty)}")
+    return classes
+
+
+def _pictures(folder: Path) -> list[Path]:
+    from PIL import Image
+
+    known = {*Image.registered_extensions()}
+    found = [path for path in folder.rglob("*") if path.suffix.lower() in known]
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def _there(path: Path) -> Path:
+    if not path.exists():
+        raise DataError(f"{path}: there is no such file or folder")
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file, computed once for as long as its size and time stay."""
+    state = path.stat()
+    return _file_sha256(path, state.st_size, state.st_mtime_ns)
+
+
+@cache
+def _file_sha256(path: Path, _size: int, _mtime: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _some(things: Iterable[Any], most: int = 3) -> str:
+    shown = [str(one) for one in things]
+    more = [f"and {len(shown) - most} more"] if len(shown) > most else []
+    return ", ".join([*shown[:most], *more])
+
+
+# --- A user's code ----------------------------------------------------------------------------
+
+
+def import_file(path: Path) -> ModuleType:
+    """The module in a user's file, which may import what lies beside it; raises DataError."""
+    path = _there(path.resolve())
+    known = sys.modules.get(path.stem)
+    if known and Path(getattr(known, "__file__", None) or "").resolve() != path:
+        raise DataError(f"{path}: the name {path.stem} is another module's; rename the file")
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))
+    try:
+        module = importlib.import_module(path.stem)
+    except Exception as error:  # whatever is wrong with a user's file
+        raise DataError(f"{path}: {in_user_code(error, path)}") from error
+    if Path(module.__file__ or "").resolve() != path:
+        raise DataError(f"{path}: the name {path.stem} is another module's; rename the file")
+    return module
+
+
+def in_user_code(error: BaseException, path: Path) -> str:
+    """An error in a line, with the last line of the user's folder that led to it."""
+    line, trace = "", error.__traceback__
+    while trace:
+        file = Path(trace.tb_frame.f_code.co_filename)
+        if file.is_relative_to(path.parent):
+            line = f"{file.name}, line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        line = f"{Path(error.filename).name}, line {error.lineno}: "
+    return f"{line}{type(error).__name__}: {error}".partition("\n")[0]
