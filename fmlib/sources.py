@@ -10,7 +10,7 @@ import importlib
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -103,16 +103,16 @@ class Folder(Source):
 
     def read(self, home: Path, project: Project) -> dict[str, Any]:
         root = _there(home / self.folder)
-        parts = {part: pictures(root / part) for part in ("train", "test")}
-        if self.test_share is not None:
+        if self.test_share is None:
+            parts = {part: pictures(root / part) for part in PARTS}
+        else:
             parts = self._shared_out(pictures(root))
-        files = [path for paths in parts.values() for paths_ in paths.values() for path in paths_]
-        images = iter(self._images(files))
+        named = {part: list(_pairs(classes)) for part, classes in parts.items()}
+        images = iter(self._images([path for pairs in named.values() for _, path in pairs]))
         arrays: dict[str, Any] = {}
-        for part, classes in parts.items():
-            labels = [name for name, paths in classes.items() for _ in paths]
-            arrays[f"{part}_labels"] = np.array(labels)
-            arrays[f"{part}_images"] = np.stack([next(images) for _ in labels])
+        for part, pairs in named.items():
+            arrays[f"{part}_labels"] = np.array([name for name, _ in pairs])
+            arrays[f"{part}_images"] = np.stack([next(images) for _ in pairs])
         return arrays
 
     def _shared_out(self, classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
@@ -367,6 +367,12 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
     if empty := [name for name, paths in classes.items() if not paths]:
         raise DataError(f"{folder}: no picture of {_some(empty)}")
     return classes
+
+
+def _pairs(classes: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Path]]:
+    """Each picture with its class."""
+    for name, paths in classes.items():
+        yield from ((name, path) for path in paths)
 
 
 def _pictures(folder: Path) -> list[Path]:
