@@ -155,7 +155,7 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
     """
     try:
         home = Path(inspect.getfile(model)).resolve()
-    except TypeError as error:  # of a class that a notebook's cell defines
+    except (OSError, TypeError) as error:  # of a class that a notebook's cell defines
         problem = "its class lies in no file; put it into one that the profile's `code` names"
         raise FitError(f"{model.title}: {problem}") from error
     roots = [home, Path(measure.__file__), Path(scores.__file__)]

@@ -101,9 +101,10 @@ def source_of(given: DatasetSettings) -> str | Source:
     """Where a profile's data come from; raises ParameterError."""
     if isinstance(given, str):
         if given not in (FASHION_MNIST, SAMPLE):
+            keys = f"settings with one of the keys {', '.join(KINDS)}"
+            wanted = f"wanted {FASHION_MNIST}, {SAMPLE}, or {keys}"
             hint = nearest(given, [FASHION_MNIST, SAMPLE])
-            keys = f"or settings with one of the keys {', '.join(KINDS)}"
-            raise ParameterError("dataset", given, f"no such data set; {hint} {keys}")
+            raise ParameterError("dataset", given, f"{wanted}; {hint}")
         return given
     kind = [key for key in KINDS if key in given]
     if len(kind) != 1:

@@ -136,7 +136,7 @@ class Network(Model):
         ``examples``: inputs float32 (n, channels, H, W), some training images after the eval
         transform; zeros when the weights of a fitted network are loaded next.
         """
-        raise NotImplementedError
+        raise NotImplementedError("a network wants a method build(self, spec, examples)")
 
     def settle(self) -> None:
         """Find out what the recipes depend on, before anything else is done."""
@@ -293,7 +293,7 @@ class Estimator(Model):
 
     def make(self, seed: int) -> Any:
         """A new estimator with ``fit`` and ``predict_proba``, or else ``decision_function``."""
-        raise NotImplementedError
+        raise NotImplementedError("an estimator wants a method make(self, seed)")
 
     def count_flops(self, features: Features) -> float | None:
         """Operations of one prediction, the mean over these features (n, features)."""

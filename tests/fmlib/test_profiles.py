@@ -80,7 +80,7 @@ MISTAKES = {
     ),
     "wrong data set": (
         GOOD.replace("sample", "fashion"),
-        "dataset: input should be 'fashion_mnist' or 'sample', got 'fashion'",
+        "dataset: wanted fashion_mnist, sample, or settings with one of the keys",
     ),
     "fraction above 1": (
         GOOD + "validation_fraction: 1.5\n",
