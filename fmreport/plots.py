@@ -53,6 +53,7 @@ STYLE = {
     "grid.linewidth": 0.6,
     "lines.linewidth": 1.4,
     "image.cmap": "gray_r",
+    "text.parse_math": False,  # a name with two dollars is no formula
     "text.hinting": "none",  # hinted letters' width varies with the resolution
 }
 COSTS = {

@@ -30,7 +30,7 @@ from fmlib.sources import SAMPLE
 from fmlib.training import Recipe
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
-from fmreport.text import listed
+from fmreport.text import listed, literal
 
 LAYER_NAMES = {
     nn.Linear: "dense",
@@ -154,7 +154,7 @@ def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: in
     columns = ["settings", "accuracy", "log loss", "training (s)"]
     show_table(
         pd.DataFrame(rows, columns=columns),
-        f"{job.title}: what a change gives on {len(result.validation_labels)} validation images.",
+        f"{literal(job.title)}: what a change gives on the validation images.",
         f"{name}-change",
         best={"accuracy": "max", "log loss": "min"},
         formats={"accuracy": ".3f", "log loss": ".3f", "training (s)": ".1f"},
@@ -171,7 +171,7 @@ def show_code(model: Model) -> None:
 
 def size_sentence(result: Result) -> str:
     """How large the model is, and what it started from."""
-    facts = [f"**{result.title}**"]
+    facts = [f"**{literal(result.title)}**"]
     if result.parameter_count is not None:
         facts.append(f"{result.parameter_count:,} parameters")
     if result.flops_per_image is not None:
@@ -202,8 +202,8 @@ def test_sentence(result: Result) -> str:
     return (
         f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified correctly, at a "
         f"log loss of {result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one "
-        f"alone {result.latency_ms_p50:.2f} ms (median). By F1 the hardest class is {worst.name} "
-        f"({worst.f1:.3f})."
+        f"alone {result.latency_ms_p50:.2f} ms (median). By F1 the hardest class is "
+        f"{literal(worst.name)} ({worst.f1:.3f})."
     )
 
 
@@ -225,13 +225,13 @@ def show_training(model: Network, result: Result) -> None:
         )
     show_figure(
         plots.learning_curves(result.history),
-        f"{result.title}: loss and validation accuracy by epoch.{''.join(notes)}",
+        f"{literal(result.title)}: loss and validation accuracy by epoch.{''.join(notes)}",
         f"{result.model}-learning-curves",
     )
     if len(model.recipes_) > 1:
         show_table(
             stage_table(model, result),
-            f"{result.title}: what each stage of training ended with.",
+            f"{literal(result.title)}: what each stage of training ended with.",
             f"{result.model}-stages",
             formats={"validation accuracy": ".4f", "training (s)": ".1f"},
         )
@@ -242,14 +242,14 @@ def show_outcome(result: Result) -> None:
     display(Markdown(test_sentence(result)))
     show_table(
         class_report(result),
-        f"{result.title}: precision, recall and F1 of each class on the test images.",
+        f"{literal(result.title)}: precision, recall and F1 of each class on the test images.",
         f"{result.model}-classes",
         formats=dict.fromkeys(("precision", "recall", "F1"), ".3f"),
     )
     show_figure(
         plots.confusion_matrix(result.confusion_matrix, result.class_names),
-        f"{result.title}: confusion matrix on the test images. Rows are true classes, columns "
-        "predictions.",
+        f"{literal(result.title)}: confusion matrix on the test images. Rows are true classes, "
+        "columns predictions.",
         f"{result.model}-confusion-matrix",
     )
 
@@ -293,8 +293,8 @@ def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: in
         titles.append(f"{names[guess]}\n({truth})")
     show_figure(
         plots.heat_over_images(images[chosen], heat, titles),
-        f"{result.title}: where the score of the prediction depends on the image, for images "
-        f"classified correctly and (the last {int((~correct[chosen]).sum())}) wrongly; the "
+        f"{literal(result.title)}: where the score of the prediction depends on the image, for "
+        f"images classified correctly and (the last {int((~correct[chosen]).sum())}) wrongly; the "
         "prediction above, the truth in brackets.",
         f"{result.model}-grad-cam",
     )
@@ -330,10 +330,10 @@ def show_settings(profile: Profile, results: Sequence[Result]) -> None:
         job = job_of(profile, result.model, result.seed)
         fitted = not stale(job)
         model = fit_or_load(job)[1] if fitted else unfitted(result)
-        words = f"{result.title}: its settings."
+        words = f"{literal(result.title)}: its settings."
         show_table(settings_table(model), words, f"{result.model}-settings")
         if fitted and isinstance(model, Network):
-            words = f"{result.title}: its layers, {result.parameter_count:,} weights."
+            words = f"{literal(result.title)}: its layers, {result.parameter_count:,} weights."
             show_table(layer_table(model), words, f"{result.model}-layers")
 
 
@@ -347,7 +347,7 @@ def show_log(results: Sequence[Result]) -> None:
             table.columns = [column.replace("_", " ") for column in columns]
             formats = dict.fromkeys(table.columns[3:6], ".4f")
             formats |= {"lr": ".2g", "train seconds": ".1f"}
-            words = f"{result.title}, seed {result.seed}: its training, epoch by epoch."
+            words = f"{literal(result.title)}, seed {result.seed}: its training, epoch by epoch."
             show_table(table, words, f"{result.model}-{result.seed}-log", formats=formats)
 
 

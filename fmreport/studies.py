@@ -25,7 +25,7 @@ from fmlib.project import HERE, Project
 from fmlib.scores import scores
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
-from fmreport.text import listed
+from fmreport.text import listed, literal
 
 KINDS = ("search", "ablation")
 
@@ -163,7 +163,7 @@ def show_studies(model: str, project: Project = HERE) -> None:
     names = [f"{model}-{kind}" for kind in KINDS]
     there = [name for name in names if (project.studies / f"{name}.yaml").is_file()]
     if not there:
-        title = model_class(model).title
+        title = literal(model_class(model).title)
         display(Markdown(f"{title}: its settings were given, and not searched for."))
     for name in there:
         _show(load_study(name, project))
@@ -171,7 +171,7 @@ def show_studies(model: str, project: Project = HERE) -> None:
 
 def _show(study: Study) -> None:
     table, kind = study.table(), study.name.rpartition("-")[2]
-    title = model_class(study.content.model).title
+    title = literal(model_class(study.content.model).title)
     if table is None:
         command = f"`python -m fmreport study {study.name}`"
         show_notice(f"No {kind} is kept for {title}; {command} would make one.")

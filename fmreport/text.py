@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
@@ -34,7 +34,7 @@ ONE_RECIPE = (
     "was tried."
 )
 # What Markdown may read as more than a character.
-MARKS = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$^&:@])")
+MARKS = re.compile(r"([\\`*_{}\[\]<>~$^&#|])")
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
@@ -127,10 +127,11 @@ def summarise(
     """
     records = list(records)
     absent, partial = verdict.missing(missing, records)
-    lost = list(failed(absent, partial))
+    lost = list(failed(map(literal, absent), map(literal, partial)))
     if not records:
         return Summary("**There are no results, so there is no verdict.**", cautions=lost)
-    found = verdict.compare(records)
+    compared = verdict.compare(records)
+    found = in_markdown(compared)
     points = [
         over_seeds(found),
         fastest_of_tied(found),
@@ -141,9 +142,24 @@ def summarise(
         scaling_advice(found),
         hardest_class(worst_classes(found.runs)),
     ]
-    cautions = [*lost, left_out_sentence(found.elsewhere, found.local), *limits(found)]
+    left_out = left_out_sentence(compared.elsewhere, compared.local)
+    cautions = [*lost, left_out, *limits(found)]
     first = headline(found, among=" of those that ran" if absent else "")
     return Summary(first, list(filter(None, points)), list(filter(None, cautions)))
+
+
+def in_markdown(found: Comparison) -> Comparison:
+    """The comparison with every model's name as Markdown that shows just it."""
+    frames = ("seeds", "table", "local", "elsewhere")
+    return replace(
+        found,
+        runs={literal(name): run for name, run in found.runs.items()},
+        temperatures={literal(name): t for name, t in found.temperatures.items()},
+        correct=found.correct.rename(columns=literal),
+        p_values=found.p_values.rename(index=literal, columns=literal),
+        tied=[literal(name) for name in found.tied],
+        **{name: getattr(found, name).rename(index=literal) for name in frames},
+    )
 
 
 # --- Who is best ---
@@ -218,6 +234,7 @@ def evidence(found: Comparison) -> str:
     test."""
     if len(found.runs) < 2:
         return "With fewer than two models there is nothing to test."
+    found = in_markdown(found)
     first, second, *others = found.runs
     right, other = found.correct[first], found.correct[second]
     told = _any_difference(found.correct) if others else ""  # of two, McNemar's test is exact
@@ -264,7 +281,8 @@ def left_out_sentence(elsewhere: pd.DataFrame, local: pd.DataFrame) -> str:
     """Whose costs are not compared, as they were measured elsewhere; "" where there is none."""
     if elsewhere.empty:
         return ""
-    names = "; ".join(f"{name} ({machine})" for name, machine in elsewhere["machine"].items())
+    machines = elsewhere["machine"].items()
+    names = "; ".join(f"{literal(name)} ({machine})" for name, machine in machines)
     return (
         f"Times and memory are compared only among the {len(local)} models measured on "
         f"{local['machine'].iloc[0]}. Measured elsewhere, and so left out: {names}."
@@ -362,19 +380,21 @@ def ensemble_sentence(ensemble: calibration.Ensemble | None) -> str:
     """What an average of the best models gives."""
     if ensemble is None:
         return "With fewer than two models there is nothing to average."
+    members = [literal(name) for name in ensemble.members]
     gain, low, high = (number(100 * value, "+.1f") for value in ensemble.gain)
     significant = ensemble.p_value < significance.ALPHA
     told = "a significant difference" if significant else "which is no significant difference"
     return (
-        f"The average of {listed(ensemble.members)}, the {len(ensemble.members)} best models on "
+        f"The average of {listed(members)}, the {len(members)} best models on "
         f"validation images, classifies {ensemble.accuracy:.1%} correctly (95% interval "
-        f"{ensemble.low:.1%} to {ensemble.high:.1%}). Against {ensemble.members[0]} alone that is "
+        f"{ensemble.low:.1%} to {ensemble.high:.1%}). Against {members[0]} alone that is "
         f"{gain} points ({low} to {high}), {told} (McNemar p = {ensemble.p_value:.2g})."
     )
 
 
 def hardest_class(worst: pd.DataFrame) -> str:
     """Which class most models are worst at; ``worst`` is of ``errors.worst_classes``."""
+    worst = worst.assign(**{"class": worst["class"].map(literal)})
     count, models = worst["class"].value_counts(), len(worst)
     unclear = int(worst["tied"].map(bool).sum())
     ties = f" Other classes are tied with the worst of {unclear} of {models} models."
@@ -393,11 +413,11 @@ def hardest_class(worst: pd.DataFrame) -> str:
 # --- What this cannot tell ---
 
 
-def failed(absent: list[str], partial: list[str]) -> Iterator[str]:
+def failed(absent: Iterable[str], partial: Iterable[str]) -> Iterator[str]:
     """What to say of models without any result, and of those of which some seeds failed."""
-    if absent:
+    if absent := list(absent):
         yield (f"Without a result: {listed(absent)}. Every statement is about the other models.")
-    if partial:
+    if partial := list(partial):
         yield f"Of {listed(partial)} not every seed has a result."
 
 

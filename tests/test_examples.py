@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pypdf
 import pytest
 from commands import records, run
 
@@ -82,7 +85,7 @@ SMALL = {
     "resnet34": {"weights": "none", "recipe": {**QUICK, "lr": 0.002}},
     "mobilenet_v3_small": {"weights": "none", "recipe": {**QUICK, "image_size": 32}},
     "mobilenet_v3_as_run": {"weights": "none", "recipe": {**QUICK, "lr": 0.002}},
-    "efficientnet_lite0": {"recipe": {**QUICK, "image_size": 32}, "probe": {"epochs": 10}},
+    "efficientnet_lite0": {"recipe": {**QUICK, "epochs": 8, "image_size": 32}},
 }
 LEARNT = {"vgg16", "resnet34", "mobilenet_v3_small", "mobilenet_v3_as_run", "study_cnn"}
 
@@ -127,5 +130,32 @@ def test_vgg16_says_what_to_set_where_images_are_too_small_for_it(own_data):
     data = own_data.data()
     if data.spec.height >= 32:
         pytest.skip("large enough")
-    with pytest.raises(ValueError, match="image_size.*at least 32 pixels"):
+    with pytest.raises(ValueError, match=r"image_size.*at least 32 pixels"):
         build("vgg16", {"weights": "none"}).fit(data)
+
+
+# --- Names are literal text -------------------------------------------------------------------
+
+
+ODD = "Net_v2 *tuned* <b> $a$ [x](y)"
+
+
+def test_a_name_of_marks_is_shown_as_it_is_everywhere(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("odd")
+    code = (EXAMPLES / "own_model" / "my_models.py").read_text()
+    code = code.replace("k nearest neighbours", ODD).replace('"knn"', '"odd"')
+    (folder / "odd_models.py").write_text(code.replace('"tiny_net"', '"odd_net"'))
+    arrays = stripes((8, 8), 2)
+    np.savez(folder / "odd.npz", **arrays, class_names=np.array([ODD, "plain"]))
+    title = f"'{ODD}'"
+    text = f"description: odd\ndataset: {{npz: odd.npz, title: {title}}}\ncode: [odd_models.py]\n"
+    (folder / "odd.yaml").write_text(text + "models: {odd: {}, odd_net: {}}\n")
+    for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
+        shutil.copytree(HERE.root / name, folder / name)
+    page, _ = report(folder, str(folder / "odd.yaml"))
+    plain = html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page)))
+    assert plain.count(ODD) > 20
+    assert "<em>tuned</em>" not in page and 'href="y"' not in page and "<b>" not in page
+    pdf = pypdf.PdfReader(folder / "build" / "odd" / "report.pdf")
+    words = " ".join(" ".join(one.extract_text() for one in pdf.pages).split())
+    assert words.count("*tuned* <b> $a$ [x](y)") > 10
