@@ -62,7 +62,7 @@ def test_every_command_that_the_readme_names_is_understood():
     commands = re.findall(r"python -m fmreport ([^`\n]+)", TEXT)
     assert "predict" in {command.split()[0] for command in commands}
     for command in commands:
-        assert parser().parse_args(shlex.split(command)).run
+        assert parser().parse_args(shlex.split(command, comments=True)).run
 
 
 def test_every_file_that_the_readme_links_to_or_lists_exists():
