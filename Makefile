@@ -36,7 +36,7 @@ check: setup ## style, types, who imports whom, quick tests: under a minute, for
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy" fmlib
 	"$(BIN)/lint-imports"
-	"$(BIN)/python" -m pytest -m "not slow"
+	"$(BIN)/python" -m pytest -m "not slow" --numprocesses auto
 
 test: setup ## all of make check, and all tests
 	"$(BIN)/ruff" check .

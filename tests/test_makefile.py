@@ -75,7 +75,7 @@ def test_the_quick_check_is_a_part_of_all_tests(spaced):
     for program in ('ruff" check', 'ruff" format --check', 'mypy" fmlib', 'lint-imports"'):
         assert any(program in line for line in checks), program
     assert checks[:-1] == tests[:-1]
-    assert checks[-1].endswith('-m pytest -m "not slow"')
+    assert checks[-1].endswith('-m pytest -m "not slow" --numprocesses auto')
     assert "-m pytest" in tests[-1]
     assert "not slow" not in tests[-1]
 
