@@ -137,10 +137,7 @@ def data_key(job: Job) -> Any:
     key = sources.data_key(source, job.home)
     if isinstance(source, str):
         return key
-    roots = [Path(sources.__file__)]
-    if isinstance(source, sources.Code):
-        roots += _closure([(job.home / source.file).resolve()], job.home.resolve())
-    return [key, *(_normalised(_text(path), frozenset()) for path in roots)]
+    return [key, _normalised(_text(Path(sources.__file__)), frozenset())]
 
 
 # --- The code that a model's outcome depends on -----------------------------------------------
@@ -181,15 +178,13 @@ def _closure(roots: Iterable[Path], home: Path) -> list[Path]:
             continue
         found.add(path)
         for module, names in _imports(_text(path)):
-            for base in (PACKAGE.parent, home):
-                waiting += _files(base, module, names)
+            of_fmlib = module.partition(".")[0] == PACKAGE.name
+            waiting += _files(PACKAGE.parent if of_fmlib else home, module, names)
     return sorted(found)
 
 
 def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
     """The files below ``base`` that an import of ``names`` from ``module`` reads."""
-    if base == PACKAGE.parent and module.partition(".")[0] != PACKAGE.name:
-        return
     path = base.joinpath(*module.split("."))
     if path.with_suffix(".py").is_file():
         yield path.with_suffix(".py")
@@ -201,7 +196,7 @@ def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
             for source, passed_on in _imports(_text(opening)):  # a name that the package passes on
                 if name in passed_on:
                     yield from _files(base, source, [name])
-        if base != PACKAGE.parent or not names:
+        if module.partition(".")[0] != PACKAGE.name or not names:
             yield opening
 
 
@@ -417,7 +412,11 @@ def check(model: Model, data: Dataset) -> None:
         model.check(data)
     except Exception as error:  # whatever is wrong with a user's model
         home = Path(inspect.getfile(type(model))).resolve()
-        raise FitError(f"{model.title}: {sources.in_user_code(error, home)}") from error
+        told = sources.in_user_code(error, home)
+        if isinstance(error, ValueError) and told == f"ValueError: {error}":  # one of ours
+            line = inspect.getsourcelines(type(model))[1]
+            told = f"{home.name}, line {line}: {error}"
+        raise FitError(f"{model.title}: {told}") from error
 
 
 # --- Progress ---------------------------------------------------------------------------------

@@ -164,6 +164,9 @@ def load_profile(name: str, project: Project = HERE) -> Profile:
     """Read and check one profile, of ``params/`` or by the path of its file; ProfileError."""
     path = Path(name).resolve() if name.endswith(".yaml") else project.params / f"{name}.yaml"
     content = read_yaml(path, "profile")
+    if path.parent != project.params and (project.params / path.name).exists():
+        problem = f"{project.params} has a profile of that name, which builds in the same folder"
+        raise ProfileError(f"{path}: {problem}; rename the file")
     try:
         settings = validate(Settings, content)
         source_of(settings.dataset)

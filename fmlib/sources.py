@@ -5,10 +5,13 @@ Whatever is wrong with a user's data is told as a DataError: where, what was wan
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
 import json
+import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -18,7 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fmlib.data import (
     SAMPLE_FILE,
@@ -28,6 +31,7 @@ from fmlib.data import (
     Part,
     load_sample,
     nearest,
+    sha256_of,
     split,
 )
 from fmlib.fetch import SHA256, download_timeout, load_fashion_mnist
@@ -36,6 +40,7 @@ from fmlib.project import Project
 FASHION_MNIST, SAMPLE = "fashion_mnist", "sample"
 PARTS = ("train", "test")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+PACKAGE = Path(__file__).parent
 SMALLEST, MOST_CLASSES = 8, 1000  # pixels a side; classes
 Size = Annotated[int, Field(ge=SMALLEST)]
 
@@ -125,20 +130,13 @@ class Folder(Source):
         return parts
 
     def _images(self, files: Sequence[Path]) -> list[NDArray[np.uint8]]:
-        from PIL import Image, ImageOps
-
+        size = (self.size, self.size) if isinstance(self.size, int) else self.size
         images, unreadable = [], []
         for path in files:
             try:
-                with Image.open(path) as opened:
-                    picture = ImageOps.exif_transpose(opened).convert("RGB" if self.colour else "L")
+                images.append(picture(path, size, self.colour))
             except Exception as error:  # whatever Pillow finds wrong with a file
                 unreadable.append(f"{path} ({error})")
-                continue
-            if self.size:
-                height, width = (self.size,) * 2 if isinstance(self.size, int) else self.size
-                picture = ImageOps.fit(picture, (width, height), Image.Resampling.LANCZOS)
-            images.append(np.asarray(picture, np.uint8))
         if unreadable:
             raise DataError(f"{len(unreadable)} pictures cannot be read: {_some(unreadable)}")
         shapes = {image.shape[:2]: path for image, path in zip(images, files, strict=True)}
@@ -170,30 +168,48 @@ class TorchVision(Source):
         if not inspect.isclass(made):
             hint = nearest(self.torchvision, datasets.__all__)
             raise DataError(f"torchvision: no data set {self.torchvision!r}; {hint}")
-        known, arrays = inspect.signature(made).parameters, {}
-        for part in ("train", "test"):
-            options: dict[str, Any] = {"split": part}
-            if "train" in known:
-                options = {"train": part == "train"} | ({"split": self.split} if self.split else {})
+        arrays: dict[str, Any] = {}
+        for part in PARTS:
             try:
                 with download_timeout():
-                    one = made(project.data, download=True, **options)
+                    one = made(project.data, download=True, **self._options(made, part))
+                arrays |= _of_torchvision(one, part)
             except Exception as error:  # no network, a wrong split, a broken file
                 raise DataError(f"torchvision's {self.name}, {part}: {error}") from error
-            arrays |= _of_torchvision(one, part)
         if self.torchvision == "EMNIST":  # which keeps its images on their side
             for part in ("train", "test"):
                 arrays[f"{part}_images"] = arrays[f"{part}_images"].swapaxes(1, 2)
         return arrays
+
+    def _options(self, made: type, part: str) -> dict[str, Any]:
+        """How the set is asked for that part: by ``train``, as MNIST, or by ``split``, as SVHN."""
+        known = {
+            name for cls in made.__mro__ for name in inspect.signature(cls.__init__).parameters
+        }
+        if "train" not in known:
+            if self.split:
+                raise DataError("it has no splits but train and test; leave `split` out")
+            return {"split": part}
+        return {"train": part == "train"} | ({"split": self.split} if self.split else {})
 
     def key(self, home: Path) -> str:
         return _sha256([self.torchvision, self.split])  # its files are verified by torchvision
 
 
 class Code(Source):
-    """A function in a user's file, ``my.py:load``, that returns ``ARRAYS`` in a dictionary."""
+    """A function in a user's file, ``my.py:load``, that returns ``ARRAYS`` in a dictionary.
 
-    code: str = Field(pattern=r"^.+\.py:\w+$")
+    It is called in its file's folder.
+    """
+
+    code: str
+
+    @field_validator("code")
+    @classmethod
+    def _file_and_function(cls, code: str) -> str:
+        if not re.fullmatch(r".+\.py:\w+", code):
+            raise ValueError("wanted FILE.py:FUNCTION")
+        return code
 
     @property
     def name(self) -> str:
@@ -205,12 +221,13 @@ class Code(Source):
         return self.code.rpartition(":")[0]
 
     def read(self, home: Path, project: Project) -> dict[str, Any]:
-        path, function = home / self.file, self.code.rpartition(":")[2]
+        path, function = (home / self.file).resolve(), self.code.rpartition(":")[2]
         load = getattr(import_file(path), function, None)
         if not callable(load):
             raise DataError(f"{path}: wanted a function {function!r}, there is none")
         try:
-            arrays = load()
+            with contextlib.chdir(path.parent):  # wherever it is called from
+                arrays = load()
         except Exception as error:
             raise DataError(f"{path}: {function}() failed: {in_user_code(error, path)}") from error
         if not isinstance(arrays, Mapping):
@@ -219,7 +236,14 @@ class Code(Source):
         return dict(arrays)
 
     def key(self, home: Path) -> str:
-        return file_sha256(_there(home / self.file))
+        return _content_key(self, home)  # for nobody knows what the function reads
+
+
+@cache
+def _content_key(source: Code, home: Path) -> str:
+    arrays = source.read(home, Project(home))
+    (train, test, names) = checked(arrays, source.name)
+    return sha256_of(*train, *test, np.array(names))
 
 
 KINDS: dict[str, type[Source]] = {
@@ -243,12 +267,13 @@ def load_dataset(
             return load_sample(validation_fraction)
         return load_fashion_mnist(project.data, validation_fraction, say)
     train, test, names = checked(source.read(home, project), source.name)
-    enough = round(len(train[1]) * validation_fraction)
-    if enough < len(names) or np.bincount(train[1]).min() < 2:
-        wanted = f"at least {len(names)} images to hold out, and two of each class to train on"
+    count, fewest = len(train[1]), np.bincount(train[1]).min()
+    held_out = math.ceil(count * validation_fraction)
+    if min(held_out, count - held_out) < len(names) or fewest < 2:
+        wanted = f"at least {len(names)} images to train on and to hold out, two of each class"
         raise DataError(
-            f"{source.name}: wanted {wanted}, got {enough} of {len(train[1])} training images, "
-            f"and {np.bincount(train[1]).min()} of the smallest class"
+            f"{source.name}: wanted {wanted}, got {count - held_out} and {held_out} by a "
+            f"validation_fraction of {validation_fraction}, and {fewest} of the smallest class"
         )
     return split(source.title or source.name, train, test, names, validation_fraction)
 
@@ -290,7 +315,7 @@ def checked(arrays: Mapping[str, Any], where: str) -> tuple[Part, Part, tuple[st
 
 
 def _images(given: Any, where: str) -> NDArray[np.uint8]:
-    images = np.asarray(given)
+    images = _array(given, where)
     if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
     wanted = f"{where}: wanted uint8 (n, height, width) or (n, height, width, 3)"
@@ -304,17 +329,28 @@ def _images(given: Any, where: str) -> NDArray[np.uint8]:
 
 
 def _labels(given: Any, count: int, where: str) -> NDArray[Any]:
-    labels = np.asarray(given)
+    labels = _array(given, where)
+    if labels.dtype.kind == "O" and all(isinstance(one, str) for one in labels.tolist()):
+        labels = labels.astype(str)  # as pandas has them
     if labels.shape != (count,) or labels.dtype.kind not in "iuU":
         wanted = f"{count} whole numbers or names, one an image"
         raise DataError(f"{where}: wanted {wanted}, got {labels.dtype} of shape {labels.shape}")
-    return labels
+    return labels if labels.dtype.kind == "U" else labels.astype(np.int64)
+
+
+def _array(given: Any, where: str) -> NDArray[Any]:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # lists of unequal length
+        raise DataError(f"{where}: wanted an array, got {type(given).__name__}: {error}") from error
 
 
 def _classes(
     given: Mapping[str, NDArray[Any]], class_names: Any, where: str
 ) -> tuple[tuple[str, ...], dict[str, NDArray[np.int64]]]:
     """The classes' names, and the labels as their numbers."""
+    if len({labels.dtype.kind for labels in given.values()}) > 1:
+        raise DataError(f"{where}: labels are names in one part and numbers in the other")
     seen = np.unique(np.concatenate([given[part] for part in PARTS]))
     if class_names is None:
         known, names = seen, tuple(map(str, seen))
@@ -359,9 +395,28 @@ def _of_torchvision(one: Any, part: str) -> dict[str, Any]:
 # --- Files ------------------------------------------------------------------------------------
 
 
+def picture(path: Path, size: tuple[int, int] | None, colour: bool) -> NDArray[np.uint8]:
+    """A picture file as a raw image: upright, grey or in colour, scaled and cut to ``size``.
+
+    ``size`` is (height, width); what is transparent becomes white.
+    """
+    from PIL import Image, ImageOps
+
+    with Image.open(path) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGBA")
+    white = Image.new("RGBA", upright.size, "white")
+    flat = Image.alpha_composite(white, upright).convert("RGB" if colour else "L")
+    if size:
+        flat = ImageOps.fit(flat, (size[1], size[0]), Image.Resampling.LANCZOS)
+    return np.asarray(flat, np.uint8)
+
+
 def pictures(folder: Path) -> dict[str, list[Path]]:
     """The pictures of each class, which is a folder's name; DataError where there is none."""
-    classes = {one.name: _pictures(one) for one in sorted(_there(folder).iterdir()) if one.is_dir()}
+    if not _there(folder).is_dir():
+        raise DataError(f"{folder}: wanted a folder")
+    folders = [one for one in sorted(folder.iterdir()) if one.is_dir()]
+    classes = {one.name: _pictures(one) for one in folders if not one.name.startswith(".")}
     if not any(classes.values()):
         raise DataError(f"{folder}: wanted a folder of pictures for each class, there is none")
     if empty := [name for name, paths in classes.items() if not paths]:
@@ -436,7 +491,8 @@ def in_user_code(error: BaseException, path: Path) -> str:
     line, trace = "", error.__traceback__
     while trace:
         file = Path(trace.tb_frame.f_code.co_filename)
-        if file.is_relative_to(path.parent):
+        libraries = file.is_relative_to(PACKAGE) or "site-packages" in file.parts
+        if file.is_relative_to(path.parent) and not libraries:
             line = f"{file.name}, line {trace.tb_lineno}: "
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and error.filename:

@@ -206,7 +206,7 @@ def _stamp(outcome: Outcome, paper: Paper) -> str:
     told = [one.path for one in outcome.chapters if one.path]
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *templates, *told)]
     missing = [(one.title, one.reason) for one in outcome.chapters if not one.path]
-    return json.dumps([paper, hashes, missing])
+    return json.dumps([paper, outcome.profile.data_title, hashes, missing])
 
 
 # --- A notebook's pieces ----------------------------------------------------------------------

@@ -64,6 +64,7 @@ COSTS = {
     "flops": "operations an image",
 }
 ORDERS = 10  # in which to place labels, at most
+MOST = 40  # classes that one figure shows
 FEWEST = 20  # images of which a share says something
 NOTHING = "Nothing to show: there is no such case, or there are too few results."
 P = ParamSpec("P")
@@ -175,13 +176,15 @@ def mean_images(
     images: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]
 ) -> Plot:
     """The mean image of each class, from images (n, h, w) and labels (n,)."""
+    class_names = class_names[:MOST]
     means = np.zeros((len(class_names), *images.shape[1:]))
-    for i in np.unique(labels):
+    known = [c for c in np.unique(labels) if c < MOST]
+    for i in known:
         means[i] = images[labels == i].mean(0)
-    pairs = combinations(np.unique(labels), 2)
+    pairs = combinations(known, 2)
     first, second = min(pairs, key=lambda pair: np.linalg.norm(np.subtract(*means[[*pair]])))
     alike = f"{class_names[first]} and {class_names[second]} are most alike"
-    return _images(means, class_names, 5), f"Mean image of each class; {alike}."
+    return _images(means / 255, class_names, 5), f"Mean image of each class; {alike}."
 
 
 @_plot
@@ -247,7 +250,7 @@ def _cost_axis(ax: Axes, values: pd.Series, room: float = 0.1) -> None:
 @_plot
 def class_balance(counts_by_split: Mapping[str, ArrayLike], class_names: Sequence[str]) -> Plot:
     """Images of each class in each split, from counts (classes,)."""
-    table = pd.DataFrame(counts_by_split, class_names)
+    table = pd.DataFrame(counts_by_split, class_names)[:MOST]
     figure, axes = _axes(0.5 + 0.19 * len(table), 1, table.shape[1], sharey=True)
     spreads = []
     for ax, split, colour in zip(axes, table, cycle([BLUE, GREEN, ORANGE]), strict=False):
@@ -418,7 +421,7 @@ def _heat(
 @_plot
 def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
     """Counts (c, c) with the true class in rows; colour is the share of the row."""
-    counts = np.asarray(matrix)
+    counts, class_names = _most_confused(np.asarray(matrix), class_names)
     rows = counts.sum(1, keepdims=True)
     shares = pd.DataFrame(counts / np.maximum(rows, 1), class_names, class_names)
     figure, ax = _heat(shares, np.where(counts, counts.astype(str), "·"), 0.28, width=5.6)
@@ -432,9 +435,19 @@ def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
     )
 
 
+def _most_confused(
+    counts: NDArray[np.int64], class_names: Sequence[str]
+) -> tuple[NDArray[np.int64], list[str]]:
+    """The part of a confusion matrix whose classes have most errors, in their order."""
+    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
+    chosen = np.sort(np.argsort(-errors, kind="stable")[:MOST])
+    return counts[np.ix_(chosen, chosen)], [class_names[c] for c in chosen]
+
+
 @_plot
 def class_heatmap(scores: pd.DataFrame, name: str = "F1") -> Plot:
     """A score of each class (row) by each model (column)."""
+    scores = scores.loc[scores.index.isin(scores.mean(axis=1).nsmallest(MOST).index)]
     limits = min(scores.min(axis=None), 0.5), 1
     figure, _ = _heat(scores, scores.map("{:.2f}".format), 0.25, limits)
     mean = scores.mean(axis=1)

@@ -16,6 +16,7 @@ from fmlib.models.registry import ParameterError
 from fmlib.profiles import Profile
 from fmlib.results import load, load_model
 from fmlib.scores import fit_temperature, log_proba, log_softmax
+from fmlib.sources import picture
 
 NOISE = 0.05  # the share of all grey levels by which a background may differ from its own median
 
@@ -52,7 +53,7 @@ def predict(profile: Profile, model: str, files: list[Path]) -> list[Prediction]
         found = f"no fresh record in profile {profile.name} ({why})"
         raise FitError(f"{model} has {found}: {profile.command}")
     result, fitted = load(job.folder), load_model(job.folder)
-    pictures = [read_picture(path, fitted.spec_) for path in files]
+    pictures = [read_picture(path, fitted.spec_, profile.is_fashion) for path in files]
     known = log_proba(result.validation_proba)
     temperature = fit_temperature(known, result.validation_labels)
     proba = fitted.predict_proba(np.stack([image for image, _ in pictures]))
@@ -65,28 +66,37 @@ def predict(profile: Profile, model: str, files: list[Path]) -> list[Prediction]
     return found
 
 
-def read_picture(path: Path, spec: Spec) -> tuple[NDArray[np.uint8], list[str]]:
+def read_picture(
+    path: Path, spec: Spec, is_fashion: bool = True
+) -> tuple[NDArray[np.uint8], list[str]]:
     """A picture as a raw image of ``spec``, and what was done to make it one.
 
-    As FashionMNIST's images were made (Xiao et al. 2017, section 2): turned upright, made grey, its
-    background made black and cut off, the rest put in the middle and brought to size.
+    As FashionMNIST's images were made, or else as those in folders of one's own are read.
     """
     try:
+        if not is_fashion:
+            image = picture(path, (spec.height, spec.width), spec.channels > 1)
+            return image, [f"scaled and cut to {spec.width}x{spec.height}"]
         with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened)
-            turned = picture.size != opened.size or opened.getexif().get(0x0112, 1) != 1
-            colour = picture.convert("RGBA")
+            upright = ImageOps.exif_transpose(opened)
+            turned = upright.size != opened.size or opened.getexif().get(0x0112, 1) != 1
+            colour = upright.convert("RGBA")
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
     except Exception as error:  # whatever Pillow finds wrong with a file, or too large about it
         raise DataError(f"{path}: no picture that can be read ({error})") from error
-    notes = ["turned upright, as its orientation says"] if turned else []
     white = Image.new("RGBA", colour.size, "white")
     flat = Image.alpha_composite(white, colour).convert("RGB")
-    if spec.channels > 1:
-        fitted = ImageOps.pad(flat, (spec.width, spec.height), Image.Resampling.LANCZOS)
-        return np.asarray(fitted, np.uint8), [*notes, *_resized(flat, spec)]
-    grey = np.asarray(flat.convert("L"), np.uint8)
+    image, notes = _as_fashion(flat, spec)
+    return image, ["turned upright, as its orientation says"] * turned + notes
+
+
+def _as_fashion(flat: Image.Image, spec: Spec) -> tuple[NDArray[np.uint8], list[str]]:
+    """A picture as FashionMNIST's images were made (Xiao et al. 2017, section 2).
+
+    Grey, its background black and cut off, the rest in the middle and brought to size.
+    """
+    grey, notes = np.asarray(flat.convert("L"), np.uint8), []
     if (np.asarray(flat) != grey[..., None]).any():
         notes.append("made grey")
     border = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])

@@ -17,7 +17,7 @@ from fmlib.sources import SAMPLE
 from fmreport.compare.table import by_machine, overview, representatives
 from fmreport.merge import is_current
 from fmreport.runner import standing
-from fmreport.text import kind_of_memory, left_out_sentence
+from fmreport.text import kind_of_memory, left_out_sentence, literal
 
 PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
 COSTS = {
@@ -101,7 +101,7 @@ def results_table(found: list[Result]) -> pd.DataFrame:
     accuracy = [
         f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()
     ]
-    shown = {"model": table.index, "accuracy": accuracy}
+    shown = {"model": table.index.map(literal), "accuracy": accuracy}
     for name, (column, form) in COSTS.items():
         texts = table[column].map(f"{{:{form}}}".format)
         shown[name.format(size=size)] = texts.where(here, "").to_numpy()

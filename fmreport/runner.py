@@ -310,7 +310,9 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
 
     Its meaning is its cells' text and tags; how an editor writes the file does not count.
     """
-    digest = hashlib.sha256(f"{profile.name} {profile.seeds}".encode())
+    settings = [profile.name, profile.seeds, profile.dataset, profile.validation_fraction]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(_content(profile.home / file for file in profile.code))
     for cell in notebook.cells:
         text = "\n".join(cell.source.strip().splitlines())
         if not text:

@@ -310,7 +310,9 @@ def grad_cam(network: Backbone, batch: torch.Tensor, classes: torch.Tensor) -> t
     frozen, network.frozen = network.frozen, 0  # gradients are wanted of every stage
     outputs = list(network.stage_outputs(batch))
     network.frozen = frozen
-    maps = [output for output in outputs if output.ndim == 4 and output.shape[-1] >= 4][-1]
+    every = [output for output in outputs if output.ndim == 4]
+    wide = [output for output in every if output.shape[-1] >= 4]
+    maps = wide[-1] if wide else every[0]
     score = network.head(outputs[-1]).gather(1, classes[:, None]).sum()
     (gradient,) = torch.autograd.grad(score, maps)
     cam = (gradient.mean((2, 3), keepdim=True) * maps).sum(1, keepdim=True).relu()

@@ -118,7 +118,8 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
 
     buffer = io.BytesIO()
     options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
-    with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path"}):
+    literal = {"text.parse_math": False}  # also of what is made as it is drawn, such as tick labels
+    with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path", **literal}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
     svg = buffer.getvalue()
     if len(svg) <= SVG_LIMIT and b"<image" not in svg:

@@ -30,8 +30,7 @@ TIMED_ONCE = (
 )
 ONE_RECIPE = (
     "Each model is judged by one recipe. A network stops after the epochs that its profile gives "
-    "it, and settings were not sought with the same effort for every model: the chapters show what "
-    "was tried."
+    "it, and settings were not sought with the same effort for every model."
 )
 # What Markdown may read as more than a character.
 MARKS = re.compile(r"([\\`*_{}\[\]<>~$^&#|])")

@@ -10,9 +10,12 @@ seed: int = 9  # of everything random in a model's training
 # that a network must clear.
 #
 # Each is fitted on the same training images as the networks, so that the comparison is of methods
-# and not of data. What was tried of its settings, and what that gave on the validation images,
-# stands in the appendix. Trees do not care how pixels are scaled, as they only order them; a
+# and not of data. Trees do not care how pixels are scaled, as they only order them; a
 # support-vector machine measures distances, and does.
+
+# %% [markdown] tags=["fashion-mnist"]
+# What was tried of each model's settings, and what that gave on the validation images, stands in
+# the appendix.
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
@@ -111,7 +114,7 @@ sections.show_model(settings, "svm", seed)
 # gradients: how much edge there is, in which of nine directions, in each cell of 4 × 4 pixels,
 # normalised over blocks of 2 × 2 cells ([Dalal and Triggs
 # 2005](https://doi.org/10.1109/CVPR.2005.177)). It is the knowledge a convolution has to learn,
-# written by hand: where an edge is exactly and how bright the cloth is hardly matter any more.
+# written by hand: where an edge is exactly and how bright the thing is hardly matter any more.
 #
 # *Source:* N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR
 # 2005, doi:10.1109/CVPR.2005.177.

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Appendix
 #
-# What a reader looks up: how every model was set, how the settings were found, how each network
-# learnt, and with what all of it was measured.
+# What a reader looks up: how every model was set, how each network learnt, and with what all of it
+# was measured.
 
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's

@@ -172,7 +172,7 @@ class Network(Model):
         trial.spec_, trial.device_, trial.seed_ = data.spec, default_device(), 0
         trial.settle()
         images = trial._images(data.train_images[:3])
-        trial.mean_, trial.std_ = trial.recipe_.statistics(images)
+        trial.mean_, trial.std_ = trial.recipe_.statistics(trial._images(data.train_images))
         trial._make(images)
         trainer = trial.trainer(trial.recipe_)
         _check_network(trial.network_.train(), trainer.inputs(images), data.spec.num_classes)
@@ -394,8 +394,13 @@ def _beside(model: type[Model]) -> set[str]:
     folder = Path(inspect.getfile(model)).resolve().parent
     if folder.is_relative_to(Path(__file__).parents[1]):
         return set()
+    tops = {one.stem for one in folder.iterdir() if one.suffix in ("", ".py")}
     files = {name: getattr(module, "__file__", None) for name, module in [*sys.modules.items()]}
-    return {name for name, file in files.items() if file and Path(file).is_relative_to(folder)}
+    return {
+        name
+        for name, file in files.items()
+        if file and name.partition(".")[0] in tops and Path(file).is_relative_to(folder)
+    }
 
 
 def _trees(estimator: Any) -> Iterator[Any]:

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from fmlib.data import Labels
+from fmlib.data import Dataset, Labels
 from fmlib.device import available_cores
 from fmlib.models.base import Estimator, Features
 from fmlib.models.registry import register
@@ -121,6 +121,11 @@ class SVM(Estimator):
     C: PositiveFloat = 10.0
     gamma: PositiveFloat = 1.0
     components: PositiveInt | None = 80
+
+    def check(self, data: Dataset) -> None:
+        found = self.describe(data.train_images[:1]).shape[1]
+        if self.components and self.components > found:
+            raise ValueError(f"components: these images have {found} features, fewer than that")
 
     def make(self, seed: int) -> Pipeline:
         components = self.components

@@ -79,6 +79,11 @@ class CNN(Network):
 
     def build(self, spec: Spec, examples: Tensor) -> nn.Module:
         act, channels = ACTIVATIONS[self.activation], examples.shape[1]
+        if min(examples.shape[2:]) - 1 < 2 ** len(self.widths):
+            blocks = f"{len(self.widths)} blocks, each of which halves its maps, want images of"
+            wanted = f"{blocks} {2 ** len(self.widths) + 1} pixels a side"
+            got = f"got {min(examples.shape[2:])}; name fewer widths, or set recipe.image_size"
+            raise ValueError(f"widths: {wanted}, {got}")
         stem = nn.Conv2d(channels, 2 * channels * PATCH**2, PATCH)
         if self.whitening:
             stem.weight.data = whitening_filters(examples, PATCH)
@@ -109,7 +114,7 @@ class CNN(Network):
 
 @register("study_cnn", title="Study's CNN", family="cnn")
 class StudyCNN(Network):
-    """The original study's CNN: two convolutions of 4 and 8 channels and four dense layers."""
+    """Two convolutions of 4 and 8 channels and four dense layers, as in the original study."""
 
     def build(self, spec: Spec, examples: Tensor) -> nn.Module:
         _, channels, height, width = examples.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_args
 
@@ -12,6 +13,7 @@ from pydantic.dataclasses import dataclass
 from fmlib.data import nearest
 from fmlib.models.base import STRICT, Model
 
+NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # of a folder, and of what links lead to
 MODELS: dict[str, type[Model]] = {}
 M = TypeVar("M", bound=type[Model])
 
@@ -29,8 +31,12 @@ def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M]
     """Make a model known by ``name``, its annotated class attributes its parameters.
 
     ``title`` is what charts call it, ``family`` the chapter that tells about it. Raises ValueError
-    for a name that another class has.
+    for a name that another class has, or that is no slug.
     """
+
+    if not NAME.fullmatch(name):
+        wanted = "lower-case letters, digits, - and _, such as 'tiny_net'"
+        raise ValueError(f"the name {name!r} of a model: wanted {wanted}")
 
     def registered(cls: M) -> M:
         known = MODELS.get(name)

@@ -219,8 +219,8 @@ class Transfer(Network):
         """A checkpoint's tensors under the names that the network has for them."""
         return state
 
-    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
-        """The whole network as stages, from input to features, for square images of that size."""
+    def cut(self, model: Any, size: tuple[int, ...]) -> list[nn.Module]:
+        """The whole network as stages, from input to features, for images of that (H, W)."""
         raise NotImplementedError
 
     def settle(self) -> None:
@@ -268,7 +268,7 @@ class Transfer(Network):
             sum_stem(stem)
         if self.new_stem:
             stem.reset_parameters()
-        stages, example = self.cut(model, examples.shape[-1]), examples[:1].cpu()
+        stages, example = self.cut(model, tuple(examples.shape[2:])), examples[:1].cpu()
         return Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
 
     def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
@@ -320,13 +320,15 @@ class VGG16(Transfer):
 
     architecture = "vgg16"
 
-    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
-        if image_size < 32:
+    def cut(self, model: Any, size: tuple[int, ...]) -> list[nn.Module]:
+        if min(size) < 32:
             wanted = "VGG16 halves its maps five times and wants at least 32 pixels"
-            raise ValueError(f"image_size: {wanted}, got {image_size}")
+            raise ValueError(f"image_size: {wanted}, got {min(size)}")
         blocks = [model.features[start:stop] for start, stop in pairwise((0, 5, 10, 17, 24, 31))]
         dense = model.classifier[:-1]
-        if image_size // 32 == 1:  # the average pool repeats the last map, a pixel, 49 times
+        if all(
+            side // 32 == 1 for side in size
+        ):  # the average pool repeats the last map, a pixel, 49 times
             dense[0] = fold_repeated(dense[0], 49)
             return [*blocks, nn.Sequential(nn.Flatten(), dense)]
         return [*blocks, _pooled(model, dense)]
@@ -338,7 +340,7 @@ class ResNet34(Transfer):
 
     architecture = "resnet34"
 
-    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+    def cut(self, model: Any, size: tuple[int, ...]) -> list[nn.Module]:
         stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
         return [stem, model.layer1, model.layer2, model.layer3, model.layer4, _pooled(model)]
 
@@ -349,7 +351,7 @@ class MobileNetV3Small(Transfer):
 
     architecture = "mobilenet_v3_small"
 
-    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+    def cut(self, model: Any, size: tuple[int, ...]) -> list[nn.Module]:
         blocks = [model.features[start:stop] for start, stop in pairwise((0, 1, 4, 9, 12, 13))]
         return [*blocks, _pooled(model, model.classifier[:-1])]
 
@@ -380,7 +382,7 @@ class EfficientNetLite0(Transfer):
         names = self.new().state_dict()  # the same tensors in the same order, under other names
         return dict(zip(names, state.values(), strict=True))
 
-    def cut(self, model: Any, image_size: int) -> list[nn.Module]:
+    def cut(self, model: Any, size: tuple[int, ...]) -> list[nn.Module]:
         stem = nn.Sequential(model.conv_stem, model.bn1)
         top = nn.Sequential(model.conv_head, model.bn2)
         blocks = model.blocks

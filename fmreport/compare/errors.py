@@ -17,6 +17,9 @@ from fmreport.compare.significance import correct_table, guess_table
 CASES = ["image", "label", "prediction"]  # numbers of an image and of two classes
 
 
+CELLS_AT_ONCE = 10_000_000  # of confusion matrices that are drawn
+
+
 def per_class(runs: Mapping[str, Result], score: str = "f1") -> pd.DataFrame:
     """``precision``, ``recall`` or ``f1`` of each class (row) by each model (column)."""
     return pd.DataFrame(
@@ -49,8 +52,12 @@ def worst_classes(runs: Mapping[str, Result], draws: int = 1000, seed: int = 9) 
 def _worst_class(run: Result, draws: int, seed: int) -> dict[str, object]:
     counts = np.asarray(run.confusion_matrix)
     shares = counts.ravel() / max(counts.sum(), 1)
-    drawn = np.random.default_rng(seed).multinomial(counts.sum(), shares, draws)
-    sample = f1_scores(drawn.reshape(draws, *counts.shape))
+    rng, together = np.random.default_rng(seed), max(1, CELLS_AT_ONCE // counts.size)
+    parts = []
+    for start in range(0, draws, together):
+        drawn = rng.multinomial(counts.sum(), shares, min(together, draws - start))
+        parts.append(f1_scores(drawn.reshape(-1, *counts.shape)))
+    sample = np.concatenate(parts)
     worst, *others = np.argsort(f1_scores(counts), kind="stable")
     is_tied = np.percentile(sample - sample[:, [worst]], 2.5, axis=0) <= 0
     low, high = np.percentile(sample[:, worst], [2.5, 97.5])
