@@ -216,13 +216,13 @@ def executed_path(profile: Profile, name: str) -> Path:
 def chapters(profile: Profile) -> dict[str, NotebookNode]:
     """The notebooks to tell, by name, in the report's order.
 
-    Without what they say of other models or other data. A model that none of them tells about gets
-    a section in its family's, or in a chapter of such models, behind those of the families.
+    Without what they say of other models or other data. A user's own model that none of them tells
+    about gets a section in its family's, or in a chapter of such models behind the families'.
     """
     sources = {path.stem: _source(path) for path in notebooks(profile)}
     about = {name: set().union(*map(_models, one.cells)) for name, one in sources.items()}
     told = set().union(*about.values())
-    untold = [model for model in profile.models if model not in told]
+    untold = [model for model in profile.models if model not in told and _is_own(model)]
     found: dict[str, NotebookNode] = {}
     for name, notebook in sources.items():
         if about[name]:
@@ -238,6 +238,10 @@ def chapters(profile: Profile) -> dict[str, NotebookNode]:
         found[OWN] = _own_chapter(untold)
     whole = {name: _for_profile(notebook, profile) for name, notebook in found.items()}
     return {name: notebook for name, notebook in whole.items() if notebook is not None}
+
+
+def _is_own(model: str) -> bool:
+    return not model_class(model).__module__.startswith("fmlib.")
 
 
 def _source(path: Path) -> NotebookNode:

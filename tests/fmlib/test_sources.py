@@ -223,7 +223,7 @@ def test_an_archive_with_a_pickle_runs_nothing(tmp_path):
 
 
 def test_too_few_images_to_hold_any_out_are_told(tmp_path):
-    with pytest.raises(DataError, match="at least 3 images to hold out"):
+    with pytest.raises(DataError, match="at least 3 images to train on and to hold out"):
         npz(tmp_path, **arrays(count=6))
 
 

@@ -17,6 +17,7 @@ from fmlib.fitting import FitError, fit_or_load, job_of
 from fmlib.models.registry import ParameterError
 from fmlib.profiles import Profile, load_profile
 from fmlib.project import HERE, Project
+from fmlib.sources import picture
 from fmreport import __main__ as command_line
 from fmreport.predict import predict, read_picture
 
@@ -112,12 +113,14 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path, suffix, differs):
     assert np.abs(image.astype(int) - expected).mean() <= differs
 
 
-def test_a_model_of_colour_images_gets_colour_and_the_whole_picture(tmp_path):
-    picture = shirt((200, 0, 0)).convert("RGB")
-    image, notes = read_picture(saved(picture, tmp_path / "shirt.png"), COLOUR)
-    assert image.shape == (28, 28, 3) and image.dtype == np.uint8
-    assert image[10, 12].tolist() == [200, 0, 0] and image[1, 14].tolist() == [255, 255, 255]
-    assert notes == ["300x400 pixels brought to 28x28"]
+@pytest.mark.parametrize("spec", [GREY, COLOUR])
+def test_a_model_of_own_data_gets_a_picture_as_its_training_data_were_read(tmp_path, spec):
+    path = saved(shirt((200, 0, 0)).convert("RGB"), tmp_path / "shirt.png")
+    image, notes = read_picture(path, spec, is_fashion=False)
+    read = picture(path, (28, 28), spec.channels > 1)
+    assert np.array_equal(image, read) and image.shape == spec.image_shape
+    assert image[0, 0].tolist() == ([255] * 3 if spec == COLOUR else 255), "a light border stays"
+    assert notes == ["scaled and cut to 28x28"]
 
 
 def test_the_data_sets_own_images_stay_as_they_are(tmp_path, few):
@@ -134,7 +137,7 @@ def test_the_data_sets_own_images_stay_as_they_are(tmp_path, few):
 def test_an_empty_picture_of_any_size_is_an_image(tmp_path, size, colour):
     path = saved(Image.new("RGB", size, colour), tmp_path / "empty.png")
     for spec in (GREY, COLOUR):
-        image, _ = read_picture(path, spec)
+        image, _ = read_picture(path, spec, is_fashion=spec == GREY)
         assert image.shape == spec.image_shape and image.dtype == np.uint8
 
 

@@ -93,10 +93,9 @@ class World:
     def tell(self, name: str = "cpu") -> None:
         """Tell of the records as they are, without running the notebook; and render."""
         profile = self.profile(name)
-        for path in runner.notebooks(profile):
-            notebook = runner.source(path, profile)
+        for name, notebook in runner.chapters(profile).items():
             notebook.metadata["fmreport"] = {"sha256": runner.inputs_sha256(notebook, profile)}
-            told = runner.executed_path(profile, path.stem)
+            told = runner.executed_path(profile, name)
             told.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, told)
         write_outcome(runner.standing(profile), say=str)

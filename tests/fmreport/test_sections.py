@@ -370,7 +370,8 @@ def elsewhere(profile, tmp_path) -> Profile:
         (published / model / "seed-9").mkdir(parents=True)
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             shutil.copyfile(folder / name, published / model / "seed-9" / name)
-    return profile.model_copy(update={"project": project})
+    path = project.params / "tiny.yaml"
+    return profile.model_copy(update={"project": project, "path": path})
 
 
 def test_a_published_result_is_shown_where_nothing_is_fitted(elsewhere, shown, hand):

@@ -106,8 +106,8 @@ def test_its_pdf_is_tagged_and_describes_its_figures(pdf, smoke):
 
 def test_its_pdf_has_bookmarks_for_every_chapter_and_model(pdf, smoke):
     profile = load_profile("smoke", Project(smoke[0].parents[1]))
-    notebooks = [runner.source(path, profile) for path in runner.notebooks(profile)]
-    cells = [cell for one in notebooks if one for cell in one.cells if cell.cell_type == "markdown"]
+    notebooks = runner.chapters(profile).values()
+    cells = [cell for one in notebooks for cell in one.cells if cell.cell_type == "markdown"]
     headings = re.findall(r"^##? (.+)", "\n".join(cell.source for cell in cells), re.MULTILINE)
     titles = [re.sub(r"^[\d.]+ ", "", title) for _, title, _ in bookmarks(pdf)]
     assert len(headings) > 20 and [one for one in headings if one not in titles] == []
