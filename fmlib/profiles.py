@@ -92,6 +92,12 @@ class Profile(Settings):
         source = source_of(self.dataset)
         return (source.title or source.name) if isinstance(source, Source) else "FashionMNIST"
 
+    @property
+    def licence(self) -> str:
+        """Under which licence its images are, where that is known."""
+        source = source_of(self.dataset)
+        return source.licence if isinstance(source, Source) else "MIT, Zalando SE"
+
     def data(self, say: Callable[[str], None] = print) -> Dataset:
         """Its data set, split; fetched first if need be."""
         return load_dataset(self.dataset, self.validation_fraction, self.project, self.home, say)

@@ -45,6 +45,7 @@ display(
         f"{settings.validation_fraction:.0%} of the training images, the same ones for every "
         "model, for whatever is chosen by trial. In a run, the test images are looked at once a "
         "model, at the very end."
+        + (f" The images' licence: {literal(settings.licence)}." if settings.licence else "")
     )
 )
 
