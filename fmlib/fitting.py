@@ -451,7 +451,7 @@ class Shown(Progress):
 
     def __init__(self, title: str, bar: type[tqdm], with_bar: bool) -> None:
         self.title, self.make_bar, self.with_bar = title, bar, with_bar
-        self.bar: tqdm | None = None
+        self.bar: Any = None  # until a stage starts
 
     def __enter__(self) -> Shown:
         return self

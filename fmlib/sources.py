@@ -164,7 +164,7 @@ class TorchVision(Source):
     def read(self, home: Path, project: Project) -> dict[str, Any]:
         from torchvision import datasets
 
-        made = getattr(datasets, self.torchvision, None)
+        made: Any = getattr(datasets, self.torchvision, None)
         if not inspect.isclass(made):
             hint = nearest(self.torchvision, datasets.__all__)
             raise DataError(f"torchvision: no data set {self.torchvision!r}; {hint}")
@@ -181,7 +181,7 @@ class TorchVision(Source):
                 arrays[f"{part}_images"] = arrays[f"{part}_images"].swapaxes(1, 2)
         return arrays
 
-    def _options(self, made: type, part: str) -> dict[str, Any]:
+    def _options(self, made: Any, part: str) -> dict[str, Any]:
         """How the set is asked for that part: by ``train``, as MNIST, or by ``split``, as SVHN."""
         known = {
             name for cls in made.__mro__ for name in inspect.signature(cls.__init__).parameters
