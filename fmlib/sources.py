@@ -164,10 +164,10 @@ class TorchVision(Source):
     def read(self, home: Path, project: Project) -> dict[str, Any]:
         from torchvision import datasets
 
-        made: Any = getattr(datasets, self.torchvision, None)
-        if not inspect.isclass(made):
+        if self.torchvision not in datasets.__all__:
             hint = nearest(self.torchvision, datasets.__all__)
             raise DataError(f"torchvision: no data set {self.torchvision!r}; {hint}")
+        made: Any = getattr(datasets, self.torchvision)
         arrays: dict[str, Any] = {}
         for part in PARTS:
             try:

@@ -176,6 +176,7 @@ def test_torchvisions_data_sets_are_read_by_arrays_or_items(
     tmp_path, monkeypatch, made, shape, names
 ):
     monkeypatch.setattr(torchvision.datasets, "Own", made, raising=False)
+    monkeypatch.setattr(torchvision.datasets, "__all__", (*torchvision.datasets.__all__, "Own"))
     data = load({"torchvision": "Own"}, tmp_path)
     assert data.spec.image_shape == shape and data.class_names == names
     assert (data.test_labels == arrays()["test_labels"]).all()
