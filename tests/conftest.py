@@ -73,20 +73,19 @@ def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 FITTING = {
-    "test_fitting",
-    "test_models",
-    "test_transfer",
-    "test_fast",
-    "test_measure",
     "test_bench",
-}
-FITTING |= {
-    "test_training",
+    "test_fast",
+    "test_fitting",
     "test_html",
+    "test_measure",
+    "test_models",
+    "test_own_models",
     "test_pdf",
+    "test_pipeline",
     "test_results",
     "test_studies",
-    "test_pipeline",
+    "test_training",
+    "test_transfer",
 }
 
 
