@@ -279,7 +279,7 @@ def stage_table(model: Network, result: Result) -> pd.DataFrame:
 def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: int = 5) -> None:
     """Show Grad-CAM over the first test images classified correctly, then wrongly."""
     images, labels = data.test_images[:500], data.test_labels[:500]
-    predicted = model.predict(images)
+    predicted = result.proba[: len(images)].argmax(1)  # as the model would say again
     correct = predicted == labels
     chosen = np.concatenate([np.flatnonzero(correct)[:each], np.flatnonzero(~correct)[:each]])
     batch = model.inputs(images[chosen])
