@@ -449,7 +449,7 @@ class Shown(Progress):
     As a context manager it takes the bar away at the end, also of a fit that was interrupted.
     """
 
-    def __init__(self, title: str, bar: type[tqdm], with_bar: bool) -> None:
+    def __init__(self, title: str, with_bar: bool, bar: type[tqdm] = tqdm) -> None:
         self.title, self.make_bar, self.with_bar = title, bar, with_bar
         self.bar: Any = None  # until a stage starts
 
@@ -511,8 +511,8 @@ class NotebookBar(tqdm):
 def shown_progress(title: str) -> Shown:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
     if "ipykernel" in sys.modules:
-        return Shown(title, NotebookBar, with_bar=True)
-    return Shown(title, tqdm, with_bar=sys.stdout.isatty())
+        return Shown(title, with_bar=True, bar=NotebookBar)
+    return Shown(title, with_bar=sys.stdout.isatty())
 
 
 # --- The process of a fit ---------------------------------------------------------------------

@@ -36,11 +36,16 @@ def report(copy: Path, profile: str) -> tuple[str, str]:
     return (copy / "build" / Path(profile).stem / "report.html").read_text("utf-8"), said
 
 
+def plain(page: str) -> str:
+    """What a reader sees of a page."""
+    return html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page)))
+
+
 def test_the_digits_make_a_report_that_is_about_nothing_else(copy):
     page, said = report(copy, "examples/own_data/digits.yaml")
     assert "Which image classifier for Handwritten digits?" in page
-    for name in ("FashionMNIST", "fashion", "original study", "Shirt", "784"):
-        assert name not in page, name
+    for name in ("FashionMNIST", "fashion", "original study", "Shirt", " 784 "):
+        assert name not in plain(page), name
     found = records(copy / "build" / "digits" / "results")
     assert {one.model for one in found} >= {"knn", "tiny_net", "svm", "mlp"}
     assert all(one.accuracy > 0.75 for one in found), "guessing scores a tenth"
@@ -79,7 +84,7 @@ SMALL = {
     "svm_hog": {"components": 10},
     "xgboost": {"n_estimators": 5},
     "mlp": {"hidden_sizes": [32], "recipe": {"epochs": 5, "batch_size": 16, "lr": 0.01}},
-    "cnn": {"widths": [8, 16, 16], "recipe": {"epochs": 4, "batch_size": 16, "lr": 0.01}},
+    "cnn": {"widths": [8, 16], "recipe": {"epochs": 4, "batch_size": 16, "lr": 0.01}},
     "study_cnn": {"recipe": {"epochs": 6, "batch_size": 16, "lr": 0.01}},
     "vgg16": {"weights": "none", "recipe": {**QUICK, "epochs": 1, "image_size": 32}},
     "resnet34": {"weights": "none", "recipe": {**QUICK, "lr": 0.002}},
@@ -153,8 +158,7 @@ def test_a_name_of_marks_is_shown_as_it_is_everywhere(tmp_path_factory):
     for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
         shutil.copytree(HERE.root / name, folder / name)
     page, _ = report(folder, str(folder / "odd.yaml"))
-    plain = html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"(?s)<(script|style).*?</\1>", "", page)))
-    assert plain.count(ODD) > 20
+    assert plain(page).count(ODD) > 20
     assert "<em>tuned</em>" not in page and 'href="y"' not in page and "<b>" not in page
     pdf = pypdf.PdfReader(folder / "build" / "odd" / "report.pdf")
     words = " ".join(" ".join(one.extract_text() for one in pdf.pages).split())

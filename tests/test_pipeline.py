@@ -215,6 +215,7 @@ def run_all(path: Path, project: Project, tmp_path: Path, **parameters: object) 
         str(tmp_path / "executed.ipynb"),
         parameters,
         kernel_name="python3",
+        language="python",
         progress_bar=False,
         cwd=str(project.notebooks),
     )

@@ -596,5 +596,6 @@ def test_jobs_run_all_models_with_one_seed_then_with_the_next(tmp_path):
         (s, model) for s in (3, 1) for model in order
     ]
     folder = tmp_path / "build" / "mine" / "results" / "svm" / "seed-3"
-    assert made[0] == Job("svm", {"C": 2.0}, 3, "fashion_mnist", 0.2, project, folder)
+    home = project.params
+    assert made[0] == Job("svm", {"C": 2.0}, 3, "fashion_mnist", 0.2, project, folder, home)
     assert len({one.key for one in made}) == 6
