@@ -70,6 +70,8 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
 
     yield visited
     assert {url for url in asked if not url.startswith("data:")} == {url for _, url in pages}
-    assert complaints == []
+    # Chromium's own developer tools ask for the page's file again when a test uses them.
+    own = {f"Unsafe attempt to load URL {url} from frame with URL {url}." for _, url in pages}
+    assert [one for one in complaints if not one.startswith(tuple(own))] == []
     for page, _ in pages:
         page.context.close()
