@@ -177,7 +177,7 @@ class TorchVision(Source):
             except Exception as error:  # no network, a wrong split, a broken file
                 raise DataError(f"torchvision's {self.name}, {part}: {error}") from error
         if self.torchvision == "EMNIST":  # which keeps its images on their side
-            for part in ("train", "test"):
+            for part in PARTS:
                 arrays[f"{part}_images"] = arrays[f"{part}_images"].swapaxes(1, 2)
         return arrays
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import base64
 import io
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Literal
+
+from fmlib.project import SLUG
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,7 +24,6 @@ SVG_LIMIT = 150_000  # bytes; above it a picture is cheaper, and as sharp in pri
 PNG_DPI = 200
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"  # as wide as a digit, which a hyphen is not
-NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")
 BOX = "border:1px solid; border-left-width:4px; padding:0.5em 0.8em; max-width:46em"
 
 
@@ -103,7 +103,7 @@ def _display(data: dict[str, str], **meta: object) -> None:
 
 
 def _check(kind: str, name: str, **texts: str) -> None:
-    if not (isinstance(name, str) and NAME.fullmatch(name)):
+    if not (isinstance(name, str) and SLUG.fullmatch(name)):
         wanted = "lower-case letters, digits, - and _, such as 'learning-curve'"
         raise ValueError(f"{kind} name {name!r}: wanted {wanted}")
     for what, text in texts.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, dataclass_transform, get_args
 
@@ -12,8 +11,8 @@ from pydantic.dataclasses import dataclass
 
 from fmlib.data import nearest
 from fmlib.models.base import STRICT, Model
+from fmlib.project import SLUG
 
-NAME = re.compile(r"[a-z0-9]+(?:[-_][a-z0-9]+)*")  # of a folder, and of what links lead to
 MODELS: dict[str, type[Model]] = {}
 M = TypeVar("M", bound=type[Model])
 
@@ -34,7 +33,7 @@ def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M]
     for a name that another class has, or that is no slug.
     """
 
-    if not NAME.fullmatch(name):
+    if not SLUG.fullmatch(name):
         wanted = "lower-case letters, digits, - and _, such as 'tiny_net'"
         raise ValueError(f"the name {name!r} of a model: wanted {wanted}")
 

@@ -44,7 +44,7 @@ KERNEL = {
 
 def environment(own: Path) -> dict[str, str]:
     """What JupyterLab's process needs besides the user's environment; it writes into ``own``."""
-    pandoc = Path(pypandoc.get_pandoc_path()).parent  # which exports to LaTeX and others look for
+    pandoc = Path(pypandoc.get_pandoc_path()).parent  # which some exports look for
     return {
         "PATH": os.pathsep.join((str(pandoc), os.environ.get("PATH", ""))),
         "JUPYTER_CONFIG_DIR": str(own / "config"),
