@@ -115,18 +115,27 @@ def _check(kind: str, name: str, **texts: str) -> None:
 def _picture(figure: Figure) -> tuple[str, bytes]:
     """As SVG where that is small and all vector, else as PNG; the same bytes each time."""
     import matplotlib as mpl
+    from matplotlib.image import AxesImage
 
-    buffer = io.BytesIO()
-    options: dict[str, Any] = {"bbox_inches": "tight", "facecolor": "white"}
+    def saved(kind: str, metadata: Mapping[str, None], **options: Any) -> bytes:
+        buffer = io.BytesIO()
+        figure.savefig(
+            buffer,
+            format=kind,
+            metadata=metadata,
+            bbox_inches="tight",
+            facecolor="white",
+            **options,
+        )
+        return buffer.getvalue()
+
     literal = {"text.parse_math": False}  # also of what is made as it is drawn, such as tick labels
     with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path", **literal}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, **options)
-    svg = buffer.getvalue()
-    if len(svg) <= SVG_LIMIT and b"<image" not in svg:
-        return "image/svg+xml", svg
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=PNG_DPI, metadata={"Software": None}, **options)
-    return "image/png", buffer.getvalue()
+        if not figure.findobj(AxesImage):
+            svg = saved("svg", {"Date": None, "Creator": None})
+            if len(svg) <= SVG_LIMIT and b"<image" not in svg:
+                return "image/svg+xml", svg
+        return "image/png", saved("png", {"Software": None}, dpi=PNG_DPI)
 
 
 def _inline(caption: str) -> str:
