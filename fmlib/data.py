@@ -39,7 +39,10 @@ Part = tuple[Images, Labels]
 
 
 class DataError(RuntimeError):
-    """The data set cannot be had, or is not what it should be."""
+    """The data set cannot be had, or is not what it should be; each argument is one fault."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ valid key.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,10 @@ DatasetSettings = str | dict[str, Any]  # as a profile has it
 
 
 class ProfileError(ValueError):
-    """A profile that cannot be used."""
+    """A profile that cannot be used; each argument is one fault."""
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.args))
 
 
 class Settings(BaseModel):
@@ -119,7 +122,7 @@ def source_of(given: DatasetSettings) -> str | Source:
     try:
         return validate(KINDS[kind[0]], given)
     except ParameterError as error:
-        raise ParameterError(f"dataset.{error.key}", error.value, error.problem) from error
+        raise error.below("dataset") from error
 
 
 def load_dataset(
@@ -168,6 +171,14 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
 
 def load_profile(name: str, project: Project = HERE) -> Profile:
     """Read and check one profile, of ``params/`` or by the path of its file; ProfileError."""
+    profile, faults = examine(name, project)
+    if faults:
+        raise ProfileError(*faults)
+    return profile
+
+
+def examine(name: str, project: Project = HERE) -> tuple[Profile, list[str]]:
+    """A profile, and all that is wrong with it beyond its form; ProfileError of its form."""
     path = Path(name).resolve() if name.endswith(".yaml") else project.params / f"{name}.yaml"
     content = read_yaml(path, "profile")
     if path.parent != project.params and (project.params / path.name).exists():
@@ -175,18 +186,32 @@ def load_profile(name: str, project: Project = HERE) -> Profile:
         raise ProfileError(f"{path}: {problem}; rename the file")
     try:
         settings = validate(Settings, content)
+    except ParameterError as error:
+        raise ProfileError(*(f"{path}: {one}" for one in [error, *error.others])) from error
+    faults = [f"{path}: {fault}" for fault in _faults(settings, path.parent)]
+    return Profile(**vars(settings), name=path.stem, project=project, path=path), faults
+
+
+def _faults(settings: Settings, home: Path) -> Iterator[Exception]:
+    """What is wrong with a profile whose keys and types are right."""
+    try:
         source_of(settings.dataset)
-        for file in settings.code:
-            import_file(path.parent / file)
-        for model, parameters in settings.models.items():
+    except ParameterError as error:
+        yield from [error, *error.others]
+    for file in settings.code:
+        try:
+            import_file(home / file)
+        except DataError as error:
+            yield error
+    for model, parameters in settings.models.items():
+        try:
             _check_model(model, parameters)
-        for model in settings.cuda_only:
-            if model not in settings.models:
-                problem = f"not one of the profile's models; {nearest(model, settings.models)}"
-                raise ParameterError("cuda_only", model, problem)
-    except (ParameterError, DataError) as error:
-        raise ProfileError(f"{path}: {error}") from error
-    return Profile(**vars(settings), name=path.stem, project=project, path=path)
+        except ParameterError as error:
+            yield from [error, *error.others]
+    for model in settings.cuda_only:
+        if model not in settings.models:
+            problem = f"not one of the profile's models; {nearest(model, settings.models)}"
+            yield ParameterError("cuda_only", model, problem)
 
 
 def _check_model(model: str, parameters: dict[str, Any]) -> None:
@@ -196,5 +221,6 @@ def _check_model(model: str, parameters: dict[str, Any]) -> None:
     try:
         build(model, parameters)
     except ParameterError as error:
-        path = ["models"] if error.key == "model" else ["models", model, error.key]
-        raise ParameterError(".".join(filter(None, path)), error.value, error.problem) from error
+        if error.key == "model":  # there is none of that name
+            raise ParameterError("models", model, error.problem) from error
+        raise error.below("models", model) from error

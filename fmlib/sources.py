@@ -131,18 +131,21 @@ class Folder(Source):
 
     def _images(self, files: Sequence[Path]) -> list[NDArray[np.uint8]]:
         size = (self.size, self.size) if isinstance(self.size, int) else self.size
-        images, unreadable = [], []
+        images: list[NDArray[np.uint8]] = []
+        unreadable, shapes, faults = [], {}, []
         for path in files:
             try:
                 images.append(picture(path, size, self.colour))
+                shapes[images[-1].shape[:2]] = path
             except Exception as error:  # whatever Pillow finds wrong with a file
                 unreadable.append(f"{path} ({error})")
         if unreadable:
-            raise DataError(f"{len(unreadable)} pictures cannot be read: {_some(unreadable)}")
-        shapes = {image.shape[:2]: path for image, path in zip(images, files, strict=True)}
+            faults.append(f"{len(unreadable)} pictures cannot be read: {_some(unreadable)}")
         if len(shapes) > 1:
             found = [f"{path} has {h} x {w}" for (h, w), path in shapes.items()]
-            raise DataError(f"pictures of several sizes, set `size`: {_some(found)}")
+            faults.append(f"pictures of several sizes, set `size`: {_some(found)}")
+        if faults:
+            raise DataError(*faults)
         return images
 
     def key(self, home: Path) -> str:
@@ -295,22 +298,29 @@ def checked(arrays: Mapping[str, Any], where: str) -> tuple[Part, Part, tuple[st
     """
     if missing := [name for name in ARRAYS if name not in arrays]:
         raise DataError(f"{where}: wanted {', '.join(ARRAYS)}, without {', '.join(missing)}")
-    images = {part: _images(arrays[f"{part}_images"], f"{where}: {part}_images") for part in PARTS}
-    shapes = {part: array.shape[1:] for part, array in images.items()}
-    if shapes["train"] != shapes["test"]:
-        train, test = shapes.values()
-        raise DataError(f"{where}: training images are of shape {train}, test images of {test}")
-    given = {
-        part: _labels(arrays[f"{part}_labels"], len(images[part]), f"{where}: {part}_labels")
-        for part in PARTS
-    }
-    names, codes = _classes(given, arrays.get("class_names"), where)
-    if not 2 <= len(names) <= MOST_CLASSES:
-        raise DataError(f"{where}: wanted 2 to {MOST_CLASSES} classes, got {len(names)}")
+    images: dict[str, NDArray[np.uint8]] = {}
+    labels: dict[str, NDArray[Any]] = {}
+    faults: list[str] = []
     for part in PARTS:
-        absent = [names[c] for c in sorted({*range(len(names))} - {*codes[part].tolist()})]
-        if absent:
-            raise DataError(f"{where}: no {part} image of {_some(absent)}")
+        try:
+            images[part] = _images(arrays[f"{part}_images"], f"{where}: {part}_images")
+            count = len(images[part])
+            labels[part] = _labels(arrays[f"{part}_labels"], count, f"{where}: {part}_labels")
+        except DataError as error:
+            faults += error.args
+    shapes = {part: array.shape[1:] for part, array in images.items()}
+    if len({*shapes.values()}) > 1:
+        train, test = shapes.values()
+        faults.append(f"{where}: training images are of shape {train}, test images of {test}")
+    names: tuple[str, ...] = ()
+    codes: dict[str, NDArray[np.int64]] = {}
+    if len(labels) == len(PARTS):
+        try:
+            names, codes = _classes(labels, arrays.get("class_names"), where)
+        except DataError as error:
+            faults += error.args
+    if faults:
+        raise DataError(*faults)
     return (images["train"], codes["train"]), (images["test"], codes["test"]), names
 
 
@@ -371,6 +381,15 @@ def _classes(
         part: np.array([number[one] for one in labels.tolist()], np.int64)
         for part, labels in given.items()
     }
+    faults = []
+    if not 2 <= len(names) <= MOST_CLASSES:
+        faults.append(f"{where}: wanted 2 to {MOST_CLASSES} classes, got {len(names)}")
+    for part in PARTS:
+        absent = [names[c] for c in sorted({*range(len(names))} - {*codes[part].tolist()})]
+        if absent:
+            faults.append(f"{where}: no {part} image of {_some(absent)}")
+    if faults:
+        raise DataError(*faults)
     return names, codes
 
 

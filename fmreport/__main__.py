@@ -11,7 +11,7 @@ from fmlib.data import DataError
 from fmlib.device import default_device
 from fmlib.fitting import FitError
 from fmlib.models.registry import ParameterError
-from fmlib.profiles import ProfileError, available_profiles, load_profile
+from fmlib.profiles import ProfileError, available_profiles, examine, load_profile
 from fmlib.project import HERE
 from fmlib.results import ResultError
 
@@ -75,20 +75,32 @@ def check(arguments: argparse.Namespace) -> int:
     from fmlib import fitting
     from fmlib.models.registry import build
 
-    profile = load_profile(arguments.profile)
-    data = profile.data()
-    faults = []
+    profile, faults = examine(arguments.profile)
+    unfit = set()
+    try:
+        data = profile.data()
+        sizes = " + ".join(f"{len(part[1]):,}" for part in (data.train, data.validation, data.test))
+        of = f"{len(data.class_names)} classes, {sizes} images"
+        print(f"data: {profile.data_title}, {of} of {'x'.join(map(str, data.spec.image_shape))}")
+    except ParameterError:  # is among the faults already
+        data = None
+    except DataError as error:
+        data, faults = None, [*faults, *error.args]
     for name, parameters in profile.models.items():
         try:
-            fitting.check(build(name, parameters), data)
+            model = build(name, parameters)
+            if data:
+                fitting.check(model, data)
+        except ParameterError:  # is among the faults already
+            unfit.add(name)
         except FitError as error:
             faults.append(str(error))
-    sizes = " + ".join(f"{len(part[1]):,}" for part in (data.train, data.validation, data.test))
-    shape = "x".join(map(str, data.spec.image_shape))
-    print(f"data: {profile.data_title}, {len(data.class_names)} classes, {sizes} images of {shape}")
+            unfit.add(name)
     for fault in faults:
         print(f"fault: {fault}", file=sys.stderr)
-    print(f"models: {len(profile.models) - len(faults)} of {len(profile.models)} can be fitted")
+    if data:
+        known = len(profile.models)
+        print(f"models: {known - len(unfit)} of {known} can be fitted")
     return BAD_INPUT if faults else 0
 
 

@@ -27,6 +27,7 @@ from fmlib.fitting import FitError, Job
 from fmlib.models.registry import MODELS, model_class
 from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
+from fmreport.kernels import PROVISIONER
 from fmreport.text import literal
 
 KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
@@ -403,6 +404,8 @@ def _kernel_environment(profile: Profile) -> Iterator[None]:
         spec.mkdir(parents=True)
         argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         content = {"argv": argv, "display_name": "Python 3", "language": "python"}
+        if sys.platform == "linux":  # elsewhere libraries do not survive a fork
+            content["metadata"] = {"kernel_provisioner": {"provisioner_name": PROVISIONER}}
         (spec / "kernel.json").write_text(json.dumps(content))
         (folder / "matplotlibrc").touch()
         own = {

@@ -140,9 +140,9 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
 
 def _inline(caption: str) -> str:
     """A caption as JupyterLab shows it, which has no numbers to refer to."""
-    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+    import mistune
 
-    html = MarkdownWithMath(renderer=IPythonRenderer(escape=True)).render(caption)
+    html = mistune.create_markdown(escape=True, plugins=["math"])(caption)
     return html.strip().removeprefix("<p>").removesuffix("</p>")
 
 

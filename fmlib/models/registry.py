@@ -18,11 +18,22 @@ M = TypeVar("M", bound=type[Model])
 
 
 class ParameterError(ValueError):
-    """A parameter that cannot be used; ``key`` names it, with dots between levels."""
+    """A parameter that cannot be used; ``key`` names it, with dots between levels.
+
+    ``others`` are further faults of the same settings.
+    """
 
     def __init__(self, key: str, value: Any, problem: str) -> None:
         super().__init__(f"{key}: {problem}, got {value!r}" if key else problem)
         self.key, self.value, self.problem = key, value, problem
+        self.others: list[ParameterError] = []
+
+    def below(self, *keys: str) -> ParameterError:
+        """The same fault of settings that stand under these keys of others."""
+        key = ".".join(filter(None, [*keys, self.key]))
+        moved = ParameterError(key, self.value, self.problem)
+        moved.others = [one.below(*keys) for one in self.others]
+        return moved
 
 
 @dataclass_transform(kw_only_default=True)
@@ -92,12 +103,13 @@ def validate(schema: type[Any], given: Any) -> Any:
     try:
         return TypeAdapter(schema).validate_json(json.dumps(given, default=str), strict=True)
     except ValidationError as error:
-        raise explain(error, schema, given) from error
+        first, *others = (_explain(fault, schema, given) for fault in error.errors())
+        first.others = [one for one in others if one.key != first.key]  # members of a union
+        raise first from error
 
 
-def explain(error: ValidationError, schema: type[Any], given: Any) -> ParameterError:
-    """The first fault pydantic found, in words: key, value, what was wanted, the nearest key."""
-    fault = error.errors()[0]
+def _explain(fault: Mapping[str, Any], schema: type[Any], given: Any) -> ParameterError:
+    """A fault that pydantic found, in words: key, value, what was wanted, the nearest key."""
     # pydantic also names the member of a union that failed; only what the user wrote helps
     keys, value = [], given
     for part in fault["loc"]:

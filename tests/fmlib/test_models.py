@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from fmlib.models import Estimator, Network, register
 from fmlib.models.base import Dropout, hog
 from fmlib.models.classical import PairwiseSVC
 from fmlib.models.cnn import CNN, DiracConv, Residual, whitening_filters
-from fmlib.models.registry import MODELS, ParameterError, build, explain
+from fmlib.models.registry import MODELS, ParameterError, build, validate
 from fmlib.profiles import load_profile
 from fmlib.results import Epoch
 
@@ -759,7 +758,10 @@ def test_operations_double_with_flip_averaging(small):
     assert costs[1] == 2 * costs[0]
 
 
-def test_an_explanation_survives_a_fault_that_it_does_not_know():
-    fault = {"loc": ("a", "b"), "msg": "Strange", "type": "new", "input": 3}
-    told = explain(SimpleNamespace(errors=lambda: [fault]), SimpleNamespace, {"a": {"b": 3}})
-    assert str(told) == "a.b: strange, got 3"
+def test_every_fault_of_settings_is_known_and_the_first_is_told():
+    given = {"n_estimators": 0, "max_dept": 3, "max_features": "all"}
+    with pytest.raises(ParameterError, match="n_estimators") as refused:
+        validate(MODELS["random_forest"], given)
+    others = {one.key: str(one) for one in refused.value.others}
+    assert "did you mean 'max_depth'?" in others["max_dept"]
+    assert refused.value.below("models", "a").others[0].key == "models.a.max_dept"

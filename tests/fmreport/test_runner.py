@@ -214,6 +214,35 @@ def test_a_notebook_that_fails_leaves_the_other_chapters(world):
     assert not outcome.failed and not (world.profile.folder / "failed" / "03_trees.ipynb").exists()
 
 
+def test_a_notebook_whose_kernel_is_killed_is_told_and_leaves_the_others(world):
+    killed = "os.kill(os.getpid(), 9)"
+    world.replace("notebooks/03_trees.py", 'print("tree"', f'import os; {killed}\nprint("tree"')
+    outcome, _ = world.run()
+    assert outcome.chapters[1].reason == "the kernel died (killed, or out of memory)"
+    assert outcome.chapters[0].path
+
+
+def test_what_one_notebook_changes_reaches_no_other(world, monkeypatch):
+    monkeypatch.setattr(runner, "available_cores", lambda: 1)  # one kernel after the other
+    world.replace("notebooks/01_all.py", "import os\n", f"import os\n{MISCHIEF}\n")
+    world.replace("notebooks/03_trees.py", 'print("tree"', f'{SEEN}\nprint("tree"')
+    outcome, _ = world.run()
+    assert not outcome.failed and "told" in world.output("01_all")
+    assert world.output("03_trees").startswith("[False, False, False]")
+
+
+MISCHIEF = """
+import matplotlib, fmlib
+matplotlib.rcParams["axes.facecolor"] = fmlib.mischief = os.environ["MISCHIEF"] = "red"
+print("told")
+"""
+SEEN = """
+import os, fmlib
+print([matplotlib.rcParams["axes.facecolor"] == "red", hasattr(fmlib, "mischief"),
+       "MISCHIEF" in os.environ])
+"""
+
+
 def test_a_model_that_left_the_profile_is_not_shown_and_not_lost(world):
     world.replace("params/tiny.yaml", "  decision_tree: {max_depth: 4}\n", "")
     outcome, _ = world.run()

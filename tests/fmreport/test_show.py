@@ -131,7 +131,8 @@ def test_jupyterlab_shows_no_raw_markdown_below_a_figure(monkeypatch):
     html = shown(
         monkeypatch, lambda: show_figure((line(), "Words"), "**Loss** at $t_1$", "loss")
     ).data["text/html"]
-    assert "<figcaption><strong>Loss</strong> at $t_1$</figcaption>" in html
+    math = r'<span class="math">\(t_1\)</span>'  # as MathJax reads it
+    assert f"<figcaption><strong>Loss</strong> at {math}</figcaption>" in html
 
 
 def test_a_notice_is_seen_in_jupyterlab_too(monkeypatch):
