@@ -32,8 +32,10 @@ ONE_RECIPE = (
     "Each model is judged by one recipe. A network stops after the epochs that its profile gives "
     "it, and settings were not sought with the same effort for every model."
 )
-# What Markdown may read as more than a character.
-MARKS = re.compile(r"([\\`*_{}\[\]<>~$^&#|])")
+# What Markdown may read as more than a character: marks, dashes and dots of typography, and what
+# makes a list of a paragraph.
+MARKS = re.compile(r"([\\`*_{}\[\]<>~$^&#|\"']|(?<=[-.])[-.]|^[-+=:])")
+LEADING = re.compile(r"^(\(?\w+)([.)])")
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
@@ -42,7 +44,7 @@ FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdi
 
 def literal(text: str) -> str:
     """A text as Markdown that shows just it, whatever marks it has."""
-    return MARKS.sub(r"\\\1", text)
+    return LEADING.sub(r"\1\\\2", MARKS.sub(r"\\\1", text))
 
 
 def listed(names: Iterable[str]) -> str:

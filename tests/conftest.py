@@ -79,6 +79,7 @@ FITTING = {
     "test_html",
     "test_measure",
     "test_models",
+    "test_own_data",
     "test_own_models",
     "test_pdf",
     "test_pipeline",

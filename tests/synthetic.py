@@ -170,3 +170,16 @@ def ten_models(size: int = 10_000, **common: object) -> list[Result]:
         )
         for i, model in enumerate(models)
     ]
+
+
+def stripes(shape: tuple[int, ...], classes: int, count: int = 160) -> dict[str, np.ndarray]:
+    """Images whose class is the side on which they are bright, or how many stripes they have."""
+    rng, made = np.random.default_rng(9), {}
+    for part in ("train", "test"):
+        labels = np.arange(count) % classes
+        images = rng.integers(0, 60, (count, *shape), np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            width = shape[1] // classes
+            image[:, label * width : (label + 1) * width] += 150
+        made |= {f"{part}_images": images, f"{part}_labels": labels}
+    return made

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import numpy as np
 import pandas as pd
+import pypandoc
 import pytest
 import synthetic
 
 from fmlib.results import Weights
 from fmreport import text
 from fmreport.compare import calibration, significance, table, verdict
+from fmreport.merge import MARKDOWN
 
 
 def summary(records: list, **options: object) -> str:
@@ -326,3 +331,25 @@ def test_what_an_average_gives_is_told_with_its_interval():
 def test_there_are_words_for_any_number_of_models(records):
     found = summary(records) + text.evidence(verdict.compare(records))
     assert "nan" not in found and "None" not in found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Net_v2 *tuned* <b> $a$ [x](y)",
+        "1. first",
+        "- dashed -- twice...",
+        "(a) lettered",
+        "iv) Roman",
+        ": defined",
+        "# heading",
+        'he said "so", it\'s',
+        "a | b ~c~ ^d^ `e` \\f &amp; @g",
+    ],
+)
+def test_any_name_is_shown_just_as_it_is_in_a_paragraph_and_a_list(name):
+    for source in (text.literal(name), f"- {text.literal(name)}"):
+        shown = pypandoc.convert_text(source, "html", MARKDOWN)
+        tags = re.findall(r"</?(\w+)", shown)
+        assert set(tags) <= {"p", "ul", "li"}, shown
+        assert html.unescape(re.sub(r"<[^>]+>", "", shown)).strip() == name
