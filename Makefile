@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PROFILE ?=
 PAPER ?=
+SEEDS ?=
 LAB ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -17,6 +18,7 @@ MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURD
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|cpu|gpu|original chooses the profile; default: gpu where CUDA is usable, else cpu"
+	@echo "  SEEDS=5 fits every model so many times, deterministic ones once; default: the profile's seeds"
 	@echo "  PAPER=a4|us-letter chooses the paper of the report's PDF; default: a4"
 
 setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
@@ -29,7 +31,7 @@ $(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	echo "$(CURDIR)" >"$(INSTALLED)"
 
 report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
-	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")
+	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")
 
 check: setup ## style, types, who imports whom, quick tests: under a minute, for every save
 	"$(BIN)/ruff" check .

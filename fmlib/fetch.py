@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from fmlib.data import FASHION_CLASSES, DataError, Dataset, split
+from fmlib.data import FASHION_CLASSES, SPLIT_SEED, DataError, Dataset, split
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -172,11 +172,14 @@ def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
 
 
 def load_fashion_mnist(
-    root: Path, validation_fraction: float = 0.1, say: Callable[[str], None] = print
+    root: Path,
+    validation_fraction: float = 0.1,
+    say: Callable[[str], None] = print,
+    seed: int = SPLIT_SEED,
 ) -> Dataset:
     """All of FashionMNIST: 60,000 images to train and validate on, 10,000 to test.
 
-    Fetched into ``root`` if need be.
+    Fetched into ``root`` if need be; split by the seed.
     """
     from torchvision.datasets import FashionMNIST
 
@@ -185,7 +188,7 @@ def load_fashion_mnist(
         (part.data.numpy(), part.targets.numpy())
         for part in (FashionMNIST(root, train=True), FashionMNIST(root, train=False))
     )
-    return split("fashion_mnist", train, test, FASHION_CLASSES, validation_fraction)
+    return split("fashion_mnist", train, test, FASHION_CLASSES, validation_fraction, seed)
 
 
 # --- Checkpoints ------------------------------------------------------------------------------

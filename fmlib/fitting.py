@@ -110,8 +110,9 @@ class Job:
 
 
 def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
-    """The profile's job for a model; without a seed, the profile's first."""
-    seed = profile.seeds[0] if seed is None else seed
+    """The profile's job for a model; without a seed the first seed's, as of a deterministic one."""
+    if seed is None or model_class(model).deterministic:
+        seed = profile.seeds[0]
     return Job(
         model,
         profile.models[model],
@@ -126,9 +127,25 @@ def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
 
 
 def jobs(profile: Profile) -> list[Job]:
-    """The profile's jobs: all models with the first seed, then with the next."""
-    seeds = dict.fromkeys(profile.seeds)
-    return [job_of(profile, model, seed) for seed in seeds for model in profile.models]
+    """The profile's jobs: all models with the first seed, then with the next.
+
+    A deterministic model has one.
+    """
+    every = [job_of(profile, model, seed) for seed in profile.seeds for model in profile.models]
+    return [*{job.name: job for job in every}.values()]
+
+
+def known_jobs(profile: Profile) -> list[Job]:
+    """The profile's jobs, and those of its models with further seeds that have a fresh record."""
+    own = jobs(profile)
+    further = []
+    for model in profile.models:
+        for folder in (profile.results / model).glob("seed-*"):
+            seed = folder.name.removeprefix("seed-")
+            if seed.isdecimal() and seed == str(int(seed)) and int(seed) not in profile.seeds:
+                further.append(job_of(profile, model, int(seed)))
+    fresh = [job for job in further if job.seed not in profile.seeds and not stale(job)]
+    return own + sorted(fresh, key=lambda job: job.seed)
 
 
 def data_key(job: Job) -> Any:
@@ -282,8 +299,8 @@ def stale(job: Job) -> str:
 
 
 def fresh_results(profile: Profile) -> list[results.Result]:
-    """The profile's records that are fresh, in the order of its jobs."""
-    return [results.load(job.folder) for job in jobs(profile) if not stale(job)]
+    """The profile's records that are fresh, of further seeds too, in the order of its jobs."""
+    return [results.load(job.folder) for job in known_jobs(profile) if not stale(job)]
 
 
 def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
@@ -369,16 +386,17 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
     """Fit the job in this process, measure it, and leave its record."""
     fast.enable()
     key = job.key
-    data = load_dataset(job.dataset, job.validation_fraction, job.project, job.home)
+    where = (job.project, job.home)
+    data = load_dataset(job.dataset, job.validation_fraction, *where, seed=job.seed)
     model = build(job.model, job.parameters)
     if job.code:
         check(model, data)
     measured = measure.measure(model, data, job.seed, progress)
     if replace(job).key != key:  # computed anew
         raise FitError("its code was changed while it ran")
-    proba, validation_proba = (
-        results.half(measured.pop(name)) for name in ("proba", "validation_proba")
-    )
+    for name in ("proba", "validation_proba", "one_view_proba"):
+        if measured[name] is not None:
+            measured[name] = results.half(measured[name])
     commit, dirty = measure.git_state(job.project)
     weights = getattr(model, "weights_", None)
     versions = dependencies(type(model))[1]
@@ -396,12 +414,10 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
         split_sha256=data.split_sha256,
         git_commit=commit,
         git_dirty=dirty,
-        proba=proba,
         labels=data.test_labels,
-        validation_proba=validation_proba,
         validation_labels=data.validation_labels,
         **measured,
-        **scores.scores(proba, data.test_labels, data.class_names),
+        **scores.scores(measured["proba"], data.test_labels, data.class_names),
     )
     results.save(result, model, job.folder)
 

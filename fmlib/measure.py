@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import resource
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ from fmlib.project import Project
 from fmlib.training import QUIET, Progress
 
 MB = 2**20
+LATENCY_IMAGES = 1000  # at most; fewer where fewer validation images are there
 
 
 # --- Memory -----------------------------------------------------------------------------------
@@ -85,20 +88,59 @@ def memory_use() -> Iterator[MemoryUse]:
         use.peak_vram_mb = (torch.cuda.max_memory_allocated() - held) / MB
 
 
+# --- Processor time ---------------------------------------------------------------------------
+
+
+@dataclass
+class ProcessorUse:
+    """What the processor did around a piece of work, by which a busy neighbour shows.
+
+    ``cpu_seconds`` are this process's, of all its threads; ``steal_seconds`` what a virtual
+    machine's host gave to others; ``load`` is the mean number of waiting threads in the last
+    minute, of the whole machine. None where the system does not tell.
+    """
+
+    cpu_seconds: float = 0.0
+    steal_seconds: float | None = None
+    load: float | None = None
+
+
+@contextmanager
+def processor_use() -> Iterator[ProcessorUse]:
+    """Yield a ProcessorUse that is of the block, filled in when it ends."""
+    use, stolen = ProcessorUse(), getattr(psutil.cpu_times(), "steal", None)
+    start = time.process_time()
+    yield use
+    use.cpu_seconds = time.process_time() - start
+    if stolen is not None:
+        use.steal_seconds = max(psutil.cpu_times().steal - stolen, 0.0)
+    if hasattr(os, "getloadavg"):
+        use.load = os.getloadavg()[0]
+
+
 # --- One model, measured ----------------------------------------------------------------------
 
 
 def latency_ms(
-    predict: Callable[[Images], object], images: Images, repeats: int = 100
-) -> tuple[float, float]:
-    """Median and 95th percentile of the milliseconds that ``predict`` takes for one image."""
-    seconds = []
-    for i in range(repeats + 5):
+    predict: Callable[[Images], object], images: Images, most: int = LATENCY_IMAGES
+) -> dict[str, Any]:
+    """How many milliseconds ``predict`` takes for one image: median, 95th percentile, images timed.
+
+    Each image once, of at most so many.
+    """
+    for image in images[:5]:
+        predict(image[None])  # a warm-up
+    milliseconds = []
+    for image in images[:most]:
         start = time.perf_counter()
-        predict(images[i % len(images)][None])
-        seconds.append(time.perf_counter() - start)
-    p50, p95 = np.percentile(seconds[5:], [50, 95]) * 1000  # the first few are a warm-up
-    return float(p50), float(p95)
+        predict(image[None])
+        milliseconds.append(1000 * (time.perf_counter() - start))
+    p50, p95 = np.percentile(milliseconds, [50, 95]).tolist()
+    return {
+        "latency_ms_p50": p50,
+        "latency_ms_p95": p95,
+        "latency_images": len(milliseconds),
+    }
 
 
 def warm_up(device: torch.device) -> None:
@@ -123,25 +165,31 @@ def measure(
     device = default_device()
     use_available_cores()
     warm_up(device)
-    wall, prediction = Stopwatch(device), Stopwatch(device)
-    with memory_use() as memory, wall:
+    begun = datetime.now(UTC)
+    wall, prediction, processor = Stopwatch(device), Stopwatch(device), processor_use()
+    with memory_use() as memory, wall, processor as use:
         model.fit(data, seed, progress)
     validation_proba = model.predict_proba(data.validation_images)  # warms up what is timed next
-    p50, p95 = latency_ms(model.predict_proba, data.validation_images)
+    latency = latency_ms(model.predict_proba, data.validation_images)
     with prediction:
         proba = model.predict_proba(data.test_images)
+    one_view = model.predict_one_view(data.test_images) if model.views_ > 1 else None
     return {
+        "measured_at": begun.isoformat(timespec="seconds"),
         "train_seconds": model.train_seconds_,
         "fit_wall_seconds": wall.seconds,
         "predict_seconds": prediction.seconds,
-        "latency_ms_p50": p50,
-        "latency_ms_p95": p95,
         "parameter_count": model.parameter_count(),
+        "parameters_used": model.parameters_used(),
         "flops_per_image": model.flops_per_image(),
+        "views": model.views_,
         "history": model.history_,
         "proba": proba,
         "validation_proba": validation_proba,
+        "one_view_proba": one_view,
+        **latency,
         **vars(memory),
+        **vars(use),
     }
 
 

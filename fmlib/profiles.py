@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from fmlib import sources
-from fmlib.data import DataError, Dataset, nearest
+from fmlib.data import SPLIT_SEED, DataError, Dataset, nearest
 from fmlib.models.registry import ParameterError, build, validate
 from fmlib.project import HERE, Project
 from fmlib.sources import FASHION_MNIST, KINDS, SAMPLE, Source, import_file
@@ -34,9 +34,9 @@ class ProfileError(ValueError):
 class Settings(BaseModel):
     """What a profile's file says.
 
-    ``validation_fraction`` of the training images is held out, the same ones for every model and
-    seed; models in ``cuda_only`` are refused on a machine without a CUDA GPU. ``code``: files with
-    a user's own models, whose paths start at the profile's folder.
+    ``validation_fraction`` of the training images is held out, the same for all models, others for
+    each seed; models in ``cuda_only`` are refused on a machine without a CUDA GPU. ``code``: files
+    with a user's own models, whose paths start at the profile's folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,8 +102,15 @@ class Profile(Settings):
         return source.licence if isinstance(source, Source) else "MIT, Zalando SE"
 
     def data(self, say: Callable[[str], None] = print) -> Dataset:
-        """Its data set, split; fetched first if need be."""
-        return load_dataset(self.dataset, self.validation_fraction, self.project, self.home, say)
+        """Its data set, split as for its first seed; fetched first if need be."""
+        where = (self.project, self.home)
+        return load_dataset(self.dataset, self.validation_fraction, *where, say, self.seeds[0])
+
+    def with_seeds(self, count: int) -> Profile:
+        """The profile with so many seeds: its own, and then those that follow its greatest."""
+        own = [*dict.fromkeys(self.seeds)]
+        more = range(max(own) + 1, max(own) + 1 + count)
+        return self.model_copy(update={"seeds": [*own, *more][:count]})
 
 
 def source_of(given: DatasetSettings) -> str | Source:
@@ -131,10 +138,11 @@ def load_dataset(
     project: Project = HERE,
     home: Path = HERE.params,
     say: Callable[[str], None] = print,
+    seed: int = SPLIT_SEED,
 ) -> Dataset:
-    """A data set as a profile in the folder ``home`` names it, split; raises DataError."""
+    """A data set as a profile in ``home`` names it, split by the seed; raises DataError."""
     source = source_of(dataset)
-    return sources.load_dataset(source, validation_fraction, project, home, say)
+    return sources.load_dataset(source, validation_fraction, project, home, say, seed)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

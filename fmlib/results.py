@@ -30,9 +30,11 @@ from fmlib.scores import scores
 
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
 ARRAYS = ("proba", "labels", "validation_proba", "validation_labels")
+ONE_VIEW = "one_view_proba"  # of models whose predictions are the mean over views
 FROM_SCRATCH = ", from scratch"  # ends the name of a model that began without given weights
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Proba = Annotated[NDArray[np.float16], Field(exclude=True, repr=False)]
+OneView = Annotated[NDArray[np.float16] | None, Field(exclude=True, repr=False)]
 Labels = Annotated[NDArray[np.int64], Field(exclude=True, repr=False)]
 
 
@@ -99,14 +101,20 @@ class Weights(Strict):
 class Result(Strict):
     """Everything measured about one model with one seed. Units stand in the names.
 
-    ``train_seconds`` counts training steps only, ``fit_wall_seconds`` all of ``fit``;
-    ``predict_seconds`` is one pass over the test images after a warm-up, ``latency_ms_*`` one image
-    at a time. ``peak_rss_mb`` is the process's peak during ``fit``, ``rss_baseline_mb`` what it
-    held before it. ``weights`` is None for a model that knows no pre-trained ones. ``fitted`` is
-    what the model's file lacks. ``key`` is the job's.
+    ``train_seconds`` counts training steps only, ``fit_wall_seconds`` all of ``fit``, which began
+    at ``measured_at`` (UTC, ISO 8601); ``predict_seconds`` is one pass over the test images after a
+    warm-up, ``latency_ms_*`` one image at a time, of ``latency_images`` images. ``peak_rss_mb`` is
+    the process's peak during ``fit``, ``rss_baseline_mb`` what it held before it, ``model_bytes``
+    the size of the fitted model on disk. ``cpu_seconds``, ``steal_seconds`` and ``load`` are
+    ``measure.ProcessorUse``'s. ``parameter_count`` is the architecture's, ``parameters_used``
+    without those that make no difference to images of this size. ``weights`` is None for a model
+    that knows no pre-trained ones. ``fitted`` is what the model's file lacks. ``key`` is the job's.
+    A record of before a field was known has None there.
 
     The predictions are class probabilities float16 (n, classes) and labels int64 (n,), in data-set
-    order. Scores are on the test images; they follow from the predictions, or it is refused.
+    order, the mean over ``views`` of an image; ``one_view_proba`` are those of the test images
+    as they are, where there are several. Scores are on the test images; they follow from the
+    predictions, or it is refused.
     """
 
     schema_version: Literal[2] = 2
@@ -116,15 +124,23 @@ class Result(Strict):
     parameters: dict[str, Any]
     weights: Weights | None = None
     parameter_count: NonNegativeInt | None
+    parameters_used: NonNegativeInt | None = None
     flops_per_image: NonNegativeFloat | None
+    views: int = Field(default=1, ge=1)
+    measured_at: str | None = None
     train_seconds: NonNegativeFloat
     fit_wall_seconds: NonNegativeFloat
     predict_seconds: NonNegativeFloat
     latency_ms_p50: NonNegativeFloat
     latency_ms_p95: NonNegativeFloat
+    latency_images: NonNegativeInt | None = None
+    cpu_seconds: NonNegativeFloat | None = None
+    steal_seconds: NonNegativeFloat | None = None
+    load: NonNegativeFloat | None = None
     peak_rss_mb: NonNegativeFloat
     rss_baseline_mb: NonNegativeFloat
     peak_vram_mb: NonNegativeFloat | None = None
+    model_bytes: NonNegativeInt | None = None
     train_size: NonNegativeInt
     validation_size: NonNegativeInt
     test_size: NonNegativeInt
@@ -145,6 +161,7 @@ class Result(Strict):
     labels: Labels
     validation_proba: Proba
     validation_labels: Labels
+    one_view_proba: OneView = None
 
     @model_validator(mode="after")
     def _predictions_agree(self) -> Result:
@@ -152,6 +169,9 @@ class Result(Strict):
         _check_predictions("test", self.proba, self.labels, (self.test_size, classes))
         held_out = (self.validation_proba, self.validation_labels)
         _check_predictions("validation", *held_out, (self.validation_size, classes))
+        if self.one_view_proba is not None:
+            one_view = (self.one_view_proba, self.labels)
+            _check_predictions("one view's", *one_view, (self.test_size, classes))
         follow = scores(self.proba, self.labels, self.class_names)
         said = self.model_dump(include=set(follow))
         for name, value in follow.items():
@@ -178,6 +198,20 @@ class Result(Strict):
     def class_names(self) -> list[str]:
         """The classes, in the order of their numbers."""
         return [score.name for score in self.classes]
+
+    @property
+    def one_view_accuracy(self) -> float | None:
+        """Accuracy on the test images without averaging views; None where it is not known."""
+        if self.one_view_proba is None:
+            return self.accuracy if self.views == 1 else None
+        return float((self.one_view_proba.argmax(1) == self.labels).mean())
+
+    @property
+    def validation_accuracy(self) -> float | None:
+        """Accuracy on the validation images of the model that was tested; None without any."""
+        if not len(self.validation_labels):
+            return None
+        return float((self.validation_proba.argmax(1) == self.validation_labels).mean())
 
     @property
     def memory_mb(self) -> float:
@@ -245,10 +279,14 @@ def save(result: Result, model: Model | None, folder: Path) -> None:
         incoming = Path(scratch) / folder.name
         incoming.mkdir()
         if model is not None:
-            result = result.model_copy(update={"fitted": model.save(incoming)})
+            fitted = model.save(incoming)
+            size = sum(path.stat().st_size for path in incoming.iterdir())
+            result = result.model_copy(update={"fitted": fitted, "model_bytes": size})
         text = result.model_dump_json(indent=1)
         (incoming / RESULT_FILE).write_text(text, encoding="utf-8")
         arrays = {name: getattr(result, name) for name in ARRAYS}
+        if result.one_view_proba is not None:
+            arrays[ONE_VIEW] = result.one_view_proba
         np.savez_compressed(incoming / PREDICTIONS_FILE, **arrays)
         if folder.exists():
             folder.rename(Path(scratch) / "old")
@@ -260,7 +298,8 @@ def load(folder: Path) -> Result:
     try:
         text = (folder / RESULT_FILE).read_text(encoding="utf-8")
         with np.load(folder / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-            predictions = {name: arrays[name] for name in ARRAYS}
+            names = [*ARRAYS, *({ONE_VIEW} & {*arrays.files})]
+            predictions = {name: arrays[name] for name in names}
         return Result.model_validate(json.loads(text) | predictions)
     except Exception as error:  # whatever is wrong with a file, this record is no good
         raise ResultError(f"{folder}: {in_words(error)}") from error

@@ -263,12 +263,13 @@ def load_dataset(
     project: Project,
     home: Path,
     say: Callable[[str], None] = print,
+    seed: int = SPLIT_SEED,
 ) -> Dataset:
-    """A profile's data set, checked and split; raises DataError."""
+    """A profile's data set, checked and split by the seed; raises DataError."""
     if isinstance(source, str):
         if source == SAMPLE:
-            return load_sample(validation_fraction)
-        return load_fashion_mnist(project.data, validation_fraction, say)
+            return load_sample(validation_fraction, seed)
+        return load_fashion_mnist(project.data, validation_fraction, say, seed)
     train, test, names = checked(source.read(home, project), source.name)
     count, fewest = len(train[1]), np.bincount(train[1]).min()
     held_out = math.ceil(count * validation_fraction)
@@ -278,7 +279,7 @@ def load_dataset(
             f"{source.name}: wanted {wanted}, got {count - held_out} and {held_out} by a "
             f"validation_fraction of {validation_fraction}, and {fewest} of the smallest class"
         )
-    return split(source.title or source.name, train, test, names, validation_fraction)
+    return split(source.title or source.name, train, test, names, validation_fraction, seed)
 
 
 def data_key(source: str | Source, home: Path) -> str:

@@ -8,7 +8,7 @@ whatever a caller does before, is not in it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal
@@ -305,27 +305,37 @@ class Trainer:
         Images are not moved: the views of ``shift_averaging`` would cost a report more time, epoch
         after epoch, than they would tell.
         """
-        proba = self._predict(images, shift=0)
+        proba = self._predict(images, (0,), self.recipe.flip_averaging)
         loss = F.nll_loss(proba.clamp_min(1e-12).log(), labels)
         return loss.item(), (proba.argmax(1) == labels).float().mean().item()
 
-    def test(self, images: Tensor) -> Tensor:
-        """Class probabilities float32 (n, classes) of raw images, the mean over their views."""
-        return self._predict(images, self.recipe.shift_averaging)
+    def test(self, images: Tensor, averaged: bool = True) -> Tensor:
+        """Class probabilities float32 (n, classes) of raw images.
+
+        The mean over their views, or those of the images as they are.
+        """
+        if not averaged:
+            return self._predict(images, (0,), flip=False)
+        return self._predict(images, self.shifts, self.recipe.flip_averaging)
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        """By how many pixels the views of an image are moved down."""
+        shift = self.recipe.shift_averaging
+        return (0, shift, -shift) if shift else (0,)
 
     @torch.inference_mode()
-    def _predict(self, images: Tensor, shift: int) -> Tensor:
+    def _predict(self, images: Tensor, shifts: Sequence[int], flip: bool) -> Tensor:
         self.network.eval()
         # no more memory than for training
         size = min(EVAL_BATCH_SIZE, 2 * self.recipe.batch_size)
-        return torch.cat([self._proba(batch, shift) for batch in images.split(size)])
+        return torch.cat([self._proba(batch, shifts, flip) for batch in images.split(size)])
 
-    def _proba(self, images: Tensor, shift: int) -> Tensor:
-        rows = {0, -shift, shift}
+    def _proba(self, images: Tensor, shifts: Sequence[int], flip: bool) -> Tensor:
         views = [
-            self.inputs(F.pad(images, (0, 0, down, -down)) if down else images) for down in rows
+            self.inputs(F.pad(images, (0, 0, down, -down)) if down else images) for down in shifts
         ]
-        if self.recipe.flip_averaging:
+        if flip:
             views += [view.flip(-1) for view in views]
         with self.autocast():
             logits = [self.network(view) for view in views]

@@ -29,7 +29,10 @@ def report(arguments: argparse.Namespace) -> int:
     from fmreport.merge import write_outcome
     from fmreport.runner import run_profile, summary
 
-    outcome = run_profile(load_profile(arguments.profile or default_profile()))
+    profile = load_profile(arguments.profile or default_profile())
+    if arguments.seeds:
+        profile = profile.with_seeds(arguments.seeds)
+    outcome = run_profile(profile)
     pages = write_outcome(outcome, arguments.paper)
     print(f"{summary(outcome)}: {', '.join(map(str, pages))}")
     return FAILED if outcome.failed else 0
@@ -128,6 +131,13 @@ def lab(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def positive(text: str) -> int:
+    """A whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"wanted a whole number from 1 on, got {text!r}")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare classifiers.")
@@ -137,6 +147,7 @@ def parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("report", help="fit what is stale and write the report")
     command.add_argument("--profile", help=profile_help)
+    command.add_argument("--seeds", type=positive, help="how many; the profile's own come first")
     command.add_argument("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
     command.set_defaults(run=report)
 

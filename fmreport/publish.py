@@ -52,7 +52,7 @@ def publish(profile: Profile) -> Path:
     shutil.copyfile(profile.folder / "report.html", target / "index.html")
     shutil.copyfile(profile.folder / "report.pdf", target / "report.pdf")
     shutil.rmtree(target / "results", ignore_errors=True)
-    for job in fitting.jobs(profile):
+    for job in fitting.known_jobs(profile):
         record = target / "results" / job.folder.relative_to(profile.results)
         record.mkdir(parents=True)
         for name in (RESULT_FILE, PREDICTIONS_FILE):
@@ -67,7 +67,7 @@ def publishable(profile: Profile) -> list[Result]:
     """The records of a report that may be published; raises NotPublishable otherwise."""
     if profile.dataset == SAMPLE:
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
-    stale = [job.name for job in fitting.jobs(profile) if fitting.stale(job)]
+    stale = [job.name for job in fitting.known_jobs(profile) if fitting.stale(job)]
     if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
         again = f"run `{profile.command}`"
@@ -75,7 +75,7 @@ def publishable(profile: Profile) -> list[Result]:
     size = (profile.folder / "report.html").stat().st_size / 1e6
     if size > PAGE_LIMIT_MB:
         raise NotPublishable(f"report.html has {size:.1f} MB; wanted at most {PAGE_LIMIT_MB} MB")
-    found = [load(job.folder) for job in fitting.jobs(profile)]
+    found = [load(job.folder) for job in fitting.known_jobs(profile)]
     dirty = [result.model for result in found if result.git_dirty is not False]
     if dirty:
         names = ", ".join(dirty)

@@ -324,7 +324,7 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
             continue
         digest.update(json.dumps([cell.cell_type, text, _tags(cell)]).encode())
     own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
-    for job in fitting.jobs(profile):
+    for job in fitting.known_jobs(profile):
         if job.model in own:
             digest.update(f"{job.name} {job.title} {fitting.stale(job)}".encode())
             digest.update(fitting.reason(job).encode())

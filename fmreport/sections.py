@@ -19,7 +19,7 @@ from torch import nn
 
 from fmlib.data import Dataset
 from fmlib.device import default_device, has_bfloat16
-from fmlib.fitting import FitError, Job, fit_or_load, job_of, jobs, stale
+from fmlib.fitting import FitError, Job, fit_or_load, job_of, known_jobs, stale
 from fmlib.models.base import Model, Network
 from fmlib.models.registry import MODELS, build, changed
 from fmlib.models.transfer import Backbone, Transfer
@@ -106,7 +106,7 @@ def records(profile: Profile) -> list[Result]:
     what is missing, and what would fit it.
     """
     found, missing = [], []
-    for job in jobs(profile):
+    for job in known_jobs(profile):
         try:
             if not stale(job):
                 found.append(load(job.folder))
@@ -173,7 +173,10 @@ def size_sentence(result: Result) -> str:
     """How large the model is, and what it started from."""
     facts = [f"**{literal(result.title)}**"]
     if result.parameter_count is not None:
-        facts.append(f"{result.parameter_count:,} parameters")
+        used = ""
+        if result.parameters_used not in (None, result.parameter_count):
+            used = f", of which {result.parameters_used:,} make a difference to such small images"
+        facts.append(f"{result.parameter_count:,} parameters{used}")
     if result.flops_per_image is not None:
         facts.append(f"{plots.short_number(result.flops_per_image)} operations an image")
     words = f"{', '.join(facts)}."
@@ -193,7 +196,9 @@ def training_sentence(result: Result) -> str:
     vram = f" and {result.peak_vram_mb:,.0f} MiB of GPU memory" if result.peak_vram_mb else ""
     memory = f"{result.memory_mb:,.0f} MiB of memory beyond what the process held before{vram}"
     machine = result.environment.machine_id
-    return f"Training took {train:.1f} s on {machine}{rest}. It needed {memory}."
+    size = result.model_bytes
+    on_disk = f" The fitted model takes {size / 2**20:,.1f} MiB on disk." if size else ""
+    return f"Training took {train:.1f} s on {machine}{rest}. It needed {memory}.{on_disk}"
 
 
 def test_sentence(result: Result) -> str:
@@ -335,7 +340,8 @@ def show_settings(profile: Profile, results: Sequence[Result]) -> None:
         words = f"{literal(result.title)}: its settings."
         show_table(settings_table(model), words, f"{result.model}-settings")
         if fitted and isinstance(model, Network):
-            words = f"{literal(result.title)}: its layers, {result.parameter_count:,} weights."
+            count = model.parameters_used()
+            words = f"{literal(result.title)}: its layers, {count:,} weights."
             show_table(layer_table(model), words, f"{result.model}-layers")
 
 

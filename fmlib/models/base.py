@@ -43,6 +43,7 @@ class Model:
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""
     kept: ClassVar[tuple[str, ...]] = ()  # what a fit finds and a model's file does not hold
+    deterministic: ClassVar[bool] = False  # whether nothing in its training is random
 
     if TYPE_CHECKING:  # what a fit leaves
         spec_: Spec
@@ -62,6 +63,15 @@ class Model:
         """Class probabilities (n, classes) of raw images."""
         raise NotImplementedError
 
+    @property
+    def views_(self) -> int:
+        """Of how many views of an image a prediction is the mean."""
+        return 1
+
+    def predict_one_view(self, images: Images) -> NDArray[np.float32]:
+        """Class probabilities (n, classes) of raw images as they are, without averaging views."""
+        return self.predict_proba(images)
+
     def check(self, data: Dataset) -> None:
         """Raise ValueError, in words, where it shows before training that this cannot be fitted."""
 
@@ -70,8 +80,12 @@ class Model:
         return self.predict_proba(images).argmax(axis=1)
 
     def parameter_count(self) -> int | None:
-        """Numbers that the fit has learnt; None where nobody has said how to count them."""
+        """Numbers that the architecture learns; None where nobody has said how to count them."""
         return None
+
+    def parameters_used(self) -> int | None:
+        """Those without which predictions on these images are the same left out."""
+        return self.parameter_count()
 
     def flops_per_image(self) -> float | None:
         """Operations of one prediction, two a multiply-add; None where nobody knows."""
@@ -225,6 +239,13 @@ class Network(Model):
     def inputs(self, images: Images) -> Tensor:
         """What the network sees of raw images: float32 (n, channels, H, W), on its device."""
         return self.trainer_.inputs(self._images(images))
+
+    @property
+    def views_(self) -> int:
+        return len(self.trainer_.shifts) * (1 + self.recipe_.flip_averaging)
+
+    def predict_one_view(self, images: Images) -> NDArray[np.float32]:
+        return self.trainer_.test(self._images(images), averaged=False).cpu().numpy()
 
     def parameter_count(self) -> int:
         """Weights of the network, fixed ones included."""

@@ -118,6 +118,8 @@ class SVM(Estimator):
     (components * variance). ``components``: None takes the features as they are.
     """
 
+    deterministic = True
+
     C: PositiveFloat = 10.0
     gamma: PositiveFloat = 1.0
     components: PositiveInt | None = 80

@@ -106,6 +106,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.stages, self.mean, self.std = nn.ModuleList(stages), mean, std
         self.frozen, self.layer_decay = 0, 1.0
+        self.left_out = 0  # weights of the architecture that make no difference here
         width = self._drop_padding_taps(example)
         for parent in list(self.modules()):
             for name, layer in parent.named_children():
@@ -269,8 +270,20 @@ class Transfer(Network):
             sum_stem(stem)
         if self.new_stem:
             stem.reset_parameters()
+        *_, head = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
+        given = _weights(model) - _weights(head)
         stages, example = self.cut(model, tuple(examples.shape[2:])), examples[:1].cpu()
-        return Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
+        backbone = Backbone(stages, spec.num_classes, example, self.input_mean, self.input_std)
+        backbone.left_out = given - _weights(backbone.stages)
+        return backbone
+
+    def parameter_count(self) -> int:
+        """Weights of the architecture with its new head."""
+        return self.parameters_used() + self.network_.left_out
+
+    def parameters_used(self) -> int:
+        """Weights of the network as it computes, without those that meet nothing but padding."""
+        return super().parameter_count()
 
     def train_stages(self, train: Labelled, validation: Labelled, progress: Progress) -> None:
         if self.device_.type == "cpu":
@@ -306,6 +319,10 @@ class Transfer(Network):
         self.pretrained_, self.weights_ = None, (source, sha256)
         super().restore(folder)
         self._freeze()
+
+
+def _weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _pooled(model: Any, *after: nn.Module) -> nn.Sequential:

@@ -591,11 +591,52 @@ def test_jobs_run_all_models_with_one_seed_then_with_the_next(tmp_path):
     models = "models: {svm: {C: 2.0}, cnn: {}, mlp: {}}\n"
     (project.params / "mine.yaml").write_text(text + models)
     made = fitting.jobs(load_profile("mine", project))
-    order = ["svm", "cnn", "mlp"]
-    assert [(one.seed, one.model) for one in made] == [
-        (s, model) for s in (3, 1) for model in order
-    ]
+    told = [(3, "svm"), (3, "cnn"), (3, "mlp"), (1, "cnn"), (1, "mlp")]
+    assert [(one.seed, one.model) for one in made] == told, "the SVM's training draws nothing"
     folder = tmp_path / "build" / "mine" / "results" / "svm" / "seed-3"
     home = project.params
     assert made[0] == Job("svm", {"C": 2.0}, 3, "fashion_mnist", 0.2, project, folder, home)
-    assert len({one.key for one in made}) == 6
+    assert len({one.key for one in made}) == 5
+    more = load_profile("mine", project).with_seeds(4).seeds
+    assert more == [3, 1, 4, 5]
+
+
+def test_a_further_seed_is_a_fit_of_its_own_and_known_from_then_on(tmp_path):
+    project = Project(tmp_path)
+    project.params.mkdir()
+    text = (
+        "description: a test\ndataset: sample\nmodels: {decision_tree: {max_depth: 3}, svm: {}}\n"
+    )
+    (project.params / "mine.yaml").write_text(text)
+    profile = load_profile("mine", project)
+    three = fitting.jobs(profile.with_seeds(3))
+    assert [one.name for one in three] == [
+        *("decision_tree-seed-9", "svm-seed-9"),
+        *("decision_tree-seed-10", "decision_tree-seed-11"),
+    ]
+    fit_or_load(three[2], here=True)
+    for name in ("seed-9 copy", "seed-011", "seed-x", "seed-12"):
+        (profile.results / "decision_tree" / name).mkdir()
+    known = fitting.known_jobs(profile)
+    assert [one.name for one in known if not stale(one)] == ["decision_tree-seed-10"]
+    assert [one.name for one in known] == [*[one.name for one in three[:2]], three[2].name]
+
+
+def test_a_seed_has_a_split_of_its_own_which_all_models_share(tmp_path):
+    found = {
+        (model, seed): fit_or_load(seeded(job(tmp_path, model, **small), seed), here=True)[0]
+        for model, small in (("decision_tree", {"max_depth": 2}), ("random_forest", FEW_TREES))
+        for seed in (9, 10)
+    }
+    splits = {key: one.split_sha256 for key, one in found.items()}
+    assert splits["decision_tree", 9] == splits["random_forest", 9]
+    assert splits["decision_tree", 9] != splits["decision_tree", 10]
+    assert len({one.data_sha256 for one in found.values()}) == 1
+
+
+FEW_TREES = {"n_estimators": 2, "max_depth": 2}
+
+
+def seeded(one: Job, seed: int) -> Job:
+    folder = one.folder.with_name(f"seed-{seed}")
+    return dataclasses.replace(one, seed=seed, folder=folder)

@@ -109,15 +109,17 @@ def test_latency_is_of_one_image_at_a_time_without_the_warm_up(clock, small):
         shapes.append(images.shape)
         clock.now += next(durations)
 
-    p50, p95 = latency_ms(predict, small.test_images[:7], repeats=100)
-    assert (p50, p95) == pytest.approx((1.0, 3.0))
+    found = latency_ms(predict, small.train_images, most=100)
+    assert (found["latency_ms_p50"], found["latency_ms_p95"]) == pytest.approx((1.0, 3.0))
+    assert found["latency_images"] == 100
     assert set(shapes) == {(1, 28, 28)}
 
 
 def test_latencies_of_a_real_model_are_positive_and_ordered(few):
     tree = build("decision_tree").fit(few)
-    p50, p95 = latency_ms(tree.predict_proba, few.test_images, repeats=10)
-    assert 0 < p50 <= p95
+    found = latency_ms(tree.predict_proba, few.test_images)
+    assert 0 < found["latency_ms_p50"] <= found["latency_ms_p95"]
+    assert found["latency_images"] == len(few.test_images)
 
 
 class Spy(Model):
@@ -156,7 +158,9 @@ def test_training_fitting_and_prediction_are_timed_apart_after_a_warm_up(clock, 
 
 def test_what_is_measured_of_a_real_model_fits_the_schema_of_results(few):
     measured = measure(build("decision_tree", {"max_depth": 3}), few)
-    assert set(measured) - {"proba", "validation_proba"} <= set(Result.model_fields)
+    assert set(measured) <= set(Result.model_fields)
+    assert measured["measured_at"].endswith("+00:00") and measured["cpu_seconds"] > 0
+    assert (measured["views"], measured["one_view_proba"]) == (1, None)
     assert measured["fit_wall_seconds"] >= measured["train_seconds"] > 0
     assert measured["peak_rss_mb"] >= measured["rss_baseline_mb"] > 0
     assert measured["proba"].dtype == np.float32

@@ -458,7 +458,7 @@ def test_a_result_cannot_be_changed_afterwards():
 
 
 def test_units_stand_in_the_names():
-    starts = ("peak", "rss", "fit_", "predict", "latency", "train_seconds")
+    starts = ("peak", "rss", "fit_", "predict", "latency_ms", "train_seconds")
     measured = [name for name in Result.model_fields if name.startswith(starts)]
     assert len(measured) == 8
     assert all(name.endswith(("_seconds", "_mb")) or "_ms_" in name for name in measured)
