@@ -58,12 +58,20 @@ STYLE = {
 }
 COSTS = {
     "train_seconds": "training time (s)",
-    "latency_ms": "time to classify one image (ms)",
+    "latency_ms_p95": "time for one image, 95th percentile (ms)",
     "memory_mb": "memory for training (MiB)",
     "parameters": "parameters",
     "flops": "operations an image",
 }
 ORDERS = 10  # in which to place labels, at most
+CURVES = 5  # lines in one figure
+LINES = list(
+    zip(
+        (BLUE, VERMILION, GREEN, ORANGE, INK),
+        ((1, 0), (6, 1.5), (2, 1), (6, 1, 1, 1), (1, 1.5)),
+        strict=True,
+    )
+)  # colours, and dashes that tell them apart in grey
 MOST = 40  # classes that one figure shows
 FEWEST = 20  # images of which a share says something
 NOTHING = "Nothing to show: there is no such case, or there are too few results."
@@ -581,6 +589,28 @@ def _front_words(cost: str, points: pd.DataFrame) -> str:
 
 
 # --- Probabilities ---
+
+
+@_plot
+def answered_curves(curve: pd.DataFrame) -> Plot:
+    """Accuracy of the answers against the share of images answered, a line a model.
+
+    ``curve`` is of ``calibration.answered``; of its models the first ``CURVES``.
+    """
+    models = list(curve["model"].unique()[:CURVES])
+    figure, (ax,) = _axes(3.2)
+    for model, (colour, dash) in zip(models, LINES, strict=False):
+        one = curve[curve["model"] == model]
+        ax.plot(100 * one["share"], 100 * one["accuracy"], color=colour, dashes=dash, label=model)
+    ax.set(xlabel="images answered (%)", title="Accuracy of the answers (%)")
+    ax.grid()
+    ax.legend(handlelength=3.5)
+    half = curve[(curve["model"] == models[0]) & np.isclose(curve["share"], 0.5)]
+    return figure, (
+        f"{models[0]}, answering the surest half of the images, is correct on "
+        f"{half['accuracy'].iloc[0]:.1%} of them; answering all, on "
+        f"{curve[curve['model'] == models[0]]['accuracy'].iloc[-1]:.1%}."
+    )
 
 
 @_plot

@@ -14,7 +14,7 @@ from fmlib import fitting
 from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
 from fmlib.sources import SAMPLE
-from fmreport.compare.table import by_machine, overview, representatives
+from fmreport.compare.table import by_machine, by_model, overview
 from fmreport.merge import is_current
 from fmreport.runner import standing
 from fmreport.text import kind_of_memory, left_out_sentence, literal
@@ -85,7 +85,7 @@ def publishable(profile: Profile) -> list[Result]:
 
 def results_section(found: list[Result]) -> str:
     """The table of these results for the README, and what it says below it."""
-    local, left_out = by_machine(overview(representatives(found)))
+    local, left_out = by_machine(overview(by_model(found)))
     count, machine = f"{found[0].test_size:,}", local["machine"].iloc[0]
     words = [f"Accuracy on {count} test images with its 95 % interval, on {machine}."]
     if kind := kind_of_memory(local):
@@ -96,7 +96,7 @@ def results_section(found: list[Result]) -> str:
 
 def results_table(found: list[Result]) -> pd.DataFrame:
     """A row a model, best accuracy first, as text; costs are those of one machine only."""
-    table, size = overview(representatives(found)), found[0].test_size
+    table, size = overview(by_model(found)), found[0].test_size
     here = table.index.isin(by_machine(table)[0].index)
     accuracy = [
         f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()

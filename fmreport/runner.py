@@ -41,8 +41,9 @@ from fmreport import sections
 
 settings = load_profile(profile)
 """
+CALLED = ("plots", "show", "text", "sections", "studies", "findings")
 # what notebooks call; the modules that come after telling change no notebook
-TELLING = ("compare", "plots.py", "show.py", "text.py", "sections.py", "studies.py")
+TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
 START_SECONDS = 8.0  # of a fit: Python, the libraries, the data
 

@@ -155,6 +155,12 @@ def _write(study: Study, keys: dict[str, tuple[int, str]], known: dict[Any, Any]
     ordered.to_csv(path, index=False, lineterminator="\n")
 
 
+def trials(model: str, project: Project = HERE) -> int:
+    """How many settings of a model were tried in its kept search, on validation images."""
+    path = project.tables / f"{model}-search.csv"
+    return len(pd.read_csv(path)) if path.is_file() else 0
+
+
 # --- In a notebook ----------------------------------------------------------------------------
 
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 import pandas as pd
 
 from fmlib.results import FROM_SCRATCH, Result
-from fmreport.compare import calibration, significance, verdict
+from fmreport.compare import calibration, errors, significance, table, verdict
 from fmreport.compare.errors import worst_classes
 from fmreport.compare.verdict import Comparison
 from fmreport.plots import short_number
 
 COSTS = {
     "train_seconds": ("training time", "s", "trains fastest"),
-    "latency_ms": ("time to classify an image", "ms", "answers fastest"),
+    "latency_ms_p95": ("time for an image (95th percentile)", "ms", "answers fastest"),
     "memory_mb": ("memory for training", "MiB", "needs least memory"),
 }
 COMPARED = (
@@ -79,13 +79,20 @@ def interval(table: pd.DataFrame, spec: str) -> pd.Series:
     return texts["low"] + "\N{EN DASH}" + texts["high"]
 
 
-def difference(better: pd.Series, worse: pd.Series) -> str:
-    """The gap between two models' accuracies with its interval, in points.
+def points(fraction: float) -> str:
+    """A difference of accuracies in points, with as many digits as it takes not to be 0.0."""
+    text = number(100 * fraction, "z.1f")
+    return (
+        text if fraction == 0 or float(f"{100 * fraction:.1f}") else number(100 * fraction, ".2f")
+    )
 
-    Takes their columns of ``significance.correct_table``.
+
+def difference(found: Mapping[str, float]) -> str:
+    """A gap between two models' accuracies with its interval, in points.
+
+    Takes the fields of a ``significance.Difference``.
     """
-    parts = significance.paired_difference(better, worse)
-    gain, low, high = (number(100 * part, "z.1f") for part in parts)
+    gain, low, high = (points(found[name]) for name in ("value", "low", "high"))
     return f"{gain} points (95% interval {low} to {high})"
 
 
@@ -135,28 +142,30 @@ def summarise(
     found = in_markdown(compared)
     points = [
         over_seeds(found),
+        averaging(found),
         fastest_of_tied(found),
         *what_budgets_buy(found, budgets),
         near_best(found, near_points),
         *dominated(found),
         transfer_learning(found),
         scaling_advice(found),
+        scaling_harms(found),
         hardest_class(worst_classes(found.runs)),
     ]
     left_out = left_out_sentence(compared.elsewhere, compared.local)
     cautions = [*lost, left_out, *limits(found)]
-    first = headline(found, among=" of those that ran" if absent else "")
+    first = headline(found, among=" that ran" if absent else "")
     return Summary(first, list(filter(None, points)), list(filter(None, cautions)))
 
 
 def in_markdown(found: Comparison) -> Comparison:
     """The comparison with every model's name as Markdown that shows just it."""
-    frames = ("seeds", "table", "local", "elsewhere")
+    frames = ("seeds", "table", "local", "elsewhere", "behind")
     return replace(
         found,
-        runs={literal(name): run for name, run in found.runs.items()},
+        runs={literal(name): fits for name, fits in found.runs.items()},
         temperatures={literal(name): t for name, t in found.temperatures.items()},
-        correct=found.correct.rename(columns=literal),
+        correct={literal(name): right for name, right in found.correct.items()},
         p_values=found.p_values.rename(index=literal, columns=literal),
         tied=[literal(name) for name in found.tied],
         **{name: getattr(found, name).rename(index=literal) for name in frames},
@@ -167,10 +176,11 @@ def in_markdown(found: Comparison) -> Comparison:
 
 
 def headline(found: Comparison, among: str = "") -> str:
-    """Who leads, and who is tied with the best; ``among`` qualifies the lead."""
+    """Who leads, and who is not told from the best; ``among`` says which models there are."""
     best, leaders = found.table.iloc[0], verdict.leaders(found)
+    over = f", the mean over {best['seeds']:.0f} seeds" if best["seeds"] > 1 else ""
     score = (
-        f"{best['accuracy']:.1%} of the {len(found.correct):,} test images classified correctly "
+        f"{best['accuracy']:.1%} of the {found.images:,} test images classified correctly{over} "
         f"(95% interval {best['low']:.1%} to {best['high']:.1%})"
     )
     if len(found.runs) == 1:
@@ -178,28 +188,45 @@ def headline(found: Comparison, among: str = "") -> str:
             f"Only one model has a result, {bold(leaders)}: {score}. Nothing stands beside it, so "
             "there is no verdict."
         )
-    alone = len(leaders) == 1
-    lead = "is the most accurate model" if alone else "share the highest accuracy"
-    return f"{bold(leaders)} {lead}{among}: {score}. {_ties(found, leaders)}"
+    these = "recipes" if found.of_recipes else "fitted models"
+    which = f"the {these}{among}" if among else f"these {these}"
+    if len(leaders) > 1:
+        lead = f"share the highest accuracy of {which}"
+    elif len(found.tied) > 1:
+        lead = f"scored highest of {which}"
+    else:
+        lead = f"is the most accurate of {which}"
+    return f"{bold(leaders)} {lead}: {score}. {_ties(found, leaders)}"
 
 
 def _ties(found: Comparison, leaders: Sequence[str]) -> str:
-    models = list(found.runs)
-    if len(found.tied) == len(models):
-        return (
-            f"But there is no winner: all {len(models)} models are statistically tied with the "
-            "best."
-        )
     others = [name for name in found.tied if name not in leaders]
+    them = "it" if len(leaders) == 1 else "them"
+    if len(found.tied) == len(found.runs):
+        first = f"None of the others is told apart from {them}" if others else "All score the same"
+        return f"{first}, so there is no winner{_corrected(found)}.{_each_tie(found, others)}"
     if others:
-        them = "it" if len(leaders) == 1 else "them"
         names = with_accuracy(found, others)
-        return f"Statistically tied with {them}{_corrected(found)}: {names}."
-    after = next(name for name in models if name not in found.tied)
+        told = f"Not told apart from {them}{_corrected(found)}: {names}."
+        return f"{told}{_each_tie(found, others)}"
+    after = next(name for name in found.runs if name not in found.tied)
     return (
-        f"No other model is statistically tied with the best; the next, {after}, is "
-        f"{difference(found.correct[models[0]], found.correct[after])} behind."
+        f"The next, {after}, is told apart from it: {difference(found.behind.loc[after])} behind."
     )
+
+
+def _each_tie(found: Comparison, others: Sequence[str]) -> str:
+    """How far behind each of the tied is, and whether that is as good as nothing."""
+    if not others:
+        return ""
+    shown = [f"{name} {difference(found.behind.loc[name])}" for name in others[:3]]
+    equal = [name for name in others if found.behind.loc[name, "equivalent"]]
+    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+    words = f" Behind by: {'; '.join(shown)}{more}."
+    if equal:
+        margin = 100 * significance.MARGIN
+        words += f" Equivalent to the best within {margin:g} points: {listed(equal)}."
+    return words
 
 
 def with_accuracy(found: Comparison, names: Iterable[str]) -> str:
@@ -208,52 +235,82 @@ def with_accuracy(found: Comparison, names: Iterable[str]) -> str:
 
 
 def _corrected(found: Comparison) -> str:
-    pairs = len(found.runs) * (len(found.runs) - 1) // 2
-    return f", after correction for {pairs} comparisons" if pairs > 1 else ""
+    count = len(found.behind)
+    return f", after correction for {count} comparisons" if count > 1 else ""
 
 
 def over_seeds(found: Comparison) -> str:
-    """The mean accuracies of the models with several seeds; "" where there is none."""
+    """How accuracies vary over seeds, and how often a training of the best beats one of the next;
+    "" where no model has several."""
     several = found.seeds[found.seeds["seeds"] > 1]
     if several.empty:
         return ""
-    means = [
-        f"**{name}** {row['mean']:.1%}, with a standard deviation of {100 * row['sd']:.2f} points "
-        f"over {row['seeds']:.0f} seeds"
+    spreads = [
+        f"**{name}** {row['lowest']:.1%} to {row['highest']:.1%} (standard deviation "
+        f"{100 * row['sd']:.2f} points, {row['seeds']:.0f} seeds)"
         for name, row in several.head(3).iterrows()
     ]
-    best = found.table.index[0]
-    ahead = f", by which {best} is ahead" if several.index[0] != best else ""
+    words = f"Accuracy from seed to seed: {'; '.join(spreads)}."
+    if len(found.behind) and found.behind["pairs"].iloc[0] > 1:
+        best, after, row = found.table.index[0], found.behind.index[0], found.behind.iloc[0]
+        words += (
+            f" Of {row['pairs']:.0f} pairs of a training of {best} and one of {after}, {best} is "
+            f"the more accurate on these images in {row['wins']:g}."
+        )
+    return words
+
+
+def averaging(found: Comparison) -> str:
+    """What the best model owes to the mean over several views of an image; "" where to none."""
+    given = table.advantages(dict(list(found.runs.items())[:1]))
+    row = given.iloc[0] if len(given) else None
+    if row is None or row["views"] == 1 or pd.isna(row["one_view"]):
+        return ""
     return (
-        f"Mean accuracy over seeds, the highest first: {'; '.join(means)}. Everything else here is "
-        f"about each model's first seed{ahead}."
+        f"{given.index[0]} predicts from the mean over {row['views']:.0f} views of an image; from "
+        f"one view it scores {row['one_view']:.1%}."
     )
 
 
 def evidence(found: Comparison) -> str:
-    """Whether the models differ at all, by Cochran's Q, and how the best two do, by McNemar's
-    test."""
+    """Whether the models differ at all, by Cochran's Q, and how the best two do.
+
+    With several seeds only the latter: the tests of models trained once say nothing of seeds.
+    """
     if len(found.runs) < 2:
         return "With fewer than two models there is nothing to test."
     found = in_markdown(found)
     first, second, *others = found.runs
-    right, other = found.correct[first], found.correct[second]
-    told = _any_difference(found.correct) if others else ""  # of two, McNemar's test is exact
+    row = found.behind.loc[second]
+    if row["pairs"] > 1:
+        return (
+            f"{first} is {difference(row)} ahead of {second}, images and seeds together, which"
+            f" gives {p_words(row['p_value'])} for no difference, {p_words(row['p_holm'])} after "
+            f"correction for {len(found.behind)} comparisons with the best."
+        )
+    right, other = found.correct[first][0], found.correct[second][0]
+    told = _any_difference(found) if others and found.seeds["seeds"].max() == 1 else ""
+    corrected = f", after it {p_words(row['p_holm'])}" if others else ""
     return (
         f"{told}Of the two most accurate, {first} alone is correct on {(right & ~other).sum()} "
-        f"images and {second} alone on {(other & ~right).sum()}; before correction for the number "
-        f"of pairs, McNemar's exact test gives p = {significance.mcnemar_p(right, other):.2g}, "
-        f"after it {found.p_values.loc[first, second]:.2g}."
+        f"images and {second} alone on {(other & ~right).sum()}; McNemar's exact test gives "
+        f"{p_words(row['p_value'])}"
+        + (f" before correction for the comparisons with the best{corrected}." if others else ".")
     )
 
 
-def _any_difference(correct: pd.DataFrame) -> str:
-    q, p = significance.cochran(correct)
-    p_words = f"p = {p:.2g}" if p > 1e-16 else "p below 1e-16"
-    differ = p < significance.ALPHA
+def p_words(p_value: float) -> str:
+    """A p-value as words; one that is too small for a number as a bound."""
+    return f"p = {p_value:.2g}" if p_value > 1e-16 else "p below 1e-16"
+
+
+def _any_difference(found: Comparison) -> str:
+    q, p_value = significance.cochran(found.correct)
+    differ = p_value < significance.ALPHA
     verdict = "are not all equally accurate" if differ else "cannot be told apart"
     return (
-        f"Cochran's Q over the {correct.shape[1]} models is {q:.1f} ({p_words}): they {verdict}. "
+        f"Cochran's Q over the {len(found.runs)} models is {q:.1f} ({p_words(p_value)}): they "
+        f"{verdict}. "
     )
 
 
@@ -329,7 +386,7 @@ def dominated(found: Comparison) -> Iterator[str]:
     """Which models train slower than others as accurate, and which only chance keeps from it."""
     if names := verdict.dominated(found):
         yield (
-            "For each of these, another model trains as fast or faster and is as accurate or more: "
+            "For each of these, another model is at least as accurate and trains faster: "
             f"{listed(names)}."
         )
     if pairs := verdict.front_by_chance(found):
@@ -349,7 +406,8 @@ def transfer_learning(found: Comparison) -> str:
     if not pair:
         return ""
     better, worse = sorted(pair, key=found.table["accuracy"].get, reverse=True)
-    gap = difference(found.correct[better], found.correct[worse])
+    apart = significance.difference(found.correct[better], found.correct[worse])
+    gap = difference(vars(apart))
     way = "ahead of" if better == pair[0] else "behind"
     which = "best" if found.table["pretrained"].sum() > 1 else "only"
     told = ""
@@ -365,16 +423,29 @@ def transfer_learning(found: Comparison) -> str:
 def scaling_advice(found: Comparison) -> str:
     """Whether the best model's probabilities need scaling; "" where it gains less than a point."""
     best = dict(list(found.runs.items())[:1])
-    table = calibration.calibration_table(best, found.temperatures)
-    row = table.iloc[0]
-    if row["ece"] - row["ece_scaled"] < 0.01:
+    calibrated = calibration.calibration_table(best, found.temperatures)
+    row = calibrated.iloc[0]
+    if row["ece"] - row["ece_scaled"] < 0.01 or calibration.at_bound(row["temperature"]):
         return ""
     return (
-        f"If you need the probabilities of **{table.index[0]}**, scale them: a temperature of "
+        f"If you need the probabilities of **{calibrated.index[0]}**, scale them: a temperature of "
         f"{row['temperature']:.2f} takes its calibration error from {row['ece']:.3f} to "
         f"{row['ece_scaled']:.3f} and its log loss from {row['log_loss']:.3f} to "
         f"{row['log_loss_scaled']:.3f}."
     )
+
+
+def scaling_harms(found: Comparison) -> str:
+    """Of which models scaling raises the calibration error by a point or more; "" of none."""
+    calibrated = calibration.calibration_table(found.runs, found.temperatures)
+    worse = calibrated[calibrated["ece_scaled"] >= calibrated["ece"] + 0.01]
+    if worse.empty:
+        return ""
+    each = [
+        f"{name} ({row['ece']:.3f} to {row['ece_scaled']:.3f})" for name, row in worse.iterrows()
+    ]
+    which = "Temperature scaling, which lowers log loss, raises the calibration error of"
+    return f"{which} {listed(each)}."
 
 
 def ensemble_sentence(ensemble: calibration.Ensemble | None) -> str:
@@ -382,14 +453,44 @@ def ensemble_sentence(ensemble: calibration.Ensemble | None) -> str:
     if ensemble is None:
         return "With fewer than two models there is nothing to average."
     members = [literal(name) for name in ensemble.members]
-    gain, low, high = (number(100 * value, "+.1f") for value in ensemble.gain)
-    significant = ensemble.p_value < significance.ALPHA
+    parts = (ensemble.gain.value, ensemble.gain.low, ensemble.gain.high)
+    gain, low, high = (number(100 * value, "+.1f") for value in parts)
+    significant = ensemble.gain.p_value < significance.ALPHA
     told = "a significant difference" if significant else "which is no significant difference"
     return (
         f"The average of {listed(members)}, the {len(members)} best models on "
         f"validation images, classifies {ensemble.accuracy:.1%} correctly (95% interval "
         f"{ensemble.low:.1%} to {ensemble.high:.1%}). Against {members[0]} alone that is "
-        f"{gain} points ({low} to {high}), {told} (McNemar p = {ensemble.p_value:.2g})."
+        f"{gain} points ({low} to {high}), {told} (McNemar's {p_words(ensemble.gain.p_value)})."
+    )
+
+
+def share_answered(limit: pd.Series) -> str:
+    """A row of ``calibration.thresholds`` as words: "87% (0.93)", or "none"."""
+    if pd.isna(limit["share"]):
+        return "none"
+    return f"{limit['share']:.0%} ({limit['confidence']:.2f})"
+
+
+def relabelled_sentence(found: Comparison, doubtful: pd.DataFrame) -> str:
+    """What the scores, and the order of the models, would be if all candidates were mislabelled."""
+    if doubtful.empty:
+        return "No label is a candidate."
+    scores = 100 * errors.if_relabelled(found.runs, doubtful)
+    order = scores["after"].rank(ascending=False, method="min")
+    before = scores["before"].rank(ascending=False, method="min")
+    moved = int((order != before).sum())
+    stays = "the order of the models would stay as it is"
+    if moved:
+        stays = f"{moved} of {len(scores)} models would have another rank"
+        best = scores["after"].idxmax()
+        if best != scores["before"].idxmax():
+            stays += f", and {literal(best)} would lead"
+    return (
+        f"Candidates: {len(doubtful)} of {found.images:,} labels. If all of them were wrong and the"
+        f" models right, the scores would move by {spread(scores['change'], '+.2f')} points and "
+        f"{stays}. That counts these candidates alone, which the models chose themselves; other "
+        "wrong labels could move scores either way."
     )
 
 
@@ -424,31 +525,48 @@ def failed(absent: Iterable[str], partial: Iterable[str]) -> Iterator[str]:
 
 def limits(found: Comparison) -> Iterator[str]:
     """What the test images, one run and one recipe a model leave open."""
-    images, table = len(found.correct), found.table
-    margin = spread(50 * (table["high"] - table["low"]), ".1f").replace("to ", "to ±")
+    images, overview = found.images, found.table
+    margin = spread(50 * (overview["high"] - overview["low"]), ".1f").replace("to ", "to ±")
     known = f"With {images:,} test images an accuracy is known to about ±{margin} points."
-    yield known + (COMPARED if len(table) > 1 else "")
+    yield known + (COMPARED if len(overview) > 1 else "")
     if images < FEW_IMAGES:
         yield "So few images show that everything runs, not which model is better."
     yield trained_once(found.seeds)
-    yield TIMED_ONCE
+    yield timed(found.local)
     for one, other in verdict.twins(found):
         yield (
             f"{one} and {other} give the same probabilities for every image: are they two models?"
         )
-    yield from_scratch(table)
+    yield from_scratch(overview)
     yield ONE_RECIPE
 
 
 def trained_once(seeds: pd.DataFrame) -> str:
     """Which models have one seed, so that nothing is known of others; "" where none."""
-    once = list(seeds.index[seeds["seeds"] == 1])
-    if not once:
-        return ""
-    who = "Every model" if len(once) == len(seeds) else listed(once)
+    single = seeds["seeds"] == 1
+    once = list(seeds.index[single & ~seeds["deterministic"]])
+    fixed = list(seeds.index[single & seeds["deterministic"]])
+    words = []
+    if once:
+        who = "Every model" if len(once) == len(seeds) else listed(once)
+        words.append(
+            f"{who} was trained once: what another seed would score is not known, and no interval "
+            "here covers it."
+        )
+    if fixed and (len(once) < len(seeds)):
+        are = "draws" if len(fixed) == 1 else "draw"
+        words.append(f"{listed(fixed)} {are} nothing at random in training: one fit is enough.")
+    return " ".join(words)
+
+
+def timed(local: pd.DataFrame) -> str:
+    """How far times may be trusted."""
+    ratio = table.time_spread(local)
+    if ratio == 1:
+        return TIMED_ONCE
     return (
-        f"{who} was trained once: what another seed would score is not known, and no interval here "
-        "covers it."
+        f"Times are medians over a model's fits. The slowest fit of a model took up to {ratio:.1f} "
+        "times as long as its quickest here, and “faster” is said only beyond that."
     )
 
 

@@ -16,8 +16,7 @@ from IPython.display import Markdown, display
 
 from fmlib.fitting import jobs
 from fmlib.profiles import load_profile
-from fmlib.scores import CALIBRATION_BINS, SMALLEST
-from fmreport import plots, sections, text
+from fmreport import findings, plots, sections, text
 from fmreport.compare import calibration, errors, table, verdict
 from fmreport.show import show_figure, show_table
 
@@ -25,8 +24,8 @@ settings = load_profile(profile)
 data = settings.data()
 
 # %%
-# what a reader can afford: seconds of training, milliseconds for one image, MiB to train in
-budgets = {"train_seconds": 60, "latency_ms": 5, "memory_mb": 500}
+# what a reader can afford: seconds of training, milliseconds for 95% of images, MiB to train in
+budgets = {"train_seconds": 60, "latency_ms_p95": 10, "memory_mb": 500}
 near_best = 1.0  # how many points of accuracy below the best still count as near it
 
 # %% tags=["key-code"]
@@ -47,34 +46,7 @@ machine = local["machine"].iloc[0] if len(local) else "no machine"
 display(Markdown(text.summarise(records, budgets, near_best, missing).markdown()))
 
 # %% tags=["remove-input"]
-costs = {
-    "train_seconds": "Training (s)",
-    "fit_wall_seconds": "Whole fit (s)",
-    "latency_ms": "One image (ms)",
-    "memory_mb": "Memory (MiB)",
-}
-percent = 100 * found.table[["accuracy", "low", "high"]]
-scores = pd.DataFrame(
-    {"Accuracy (%)": percent["accuracy"], "95% interval": text.interval(percent, ".1f")}
-)
-show_table(
-    scores.join(local[[*costs]].rename(columns=costs)).rename_axis("Model"),
-    f"Every model: accuracy on {len(data.test_labels):,} test images with its 95% interval, and "
-    f"what it costs. Times and memory are those of {machine}. “Training” counts training steps "
-    "only, “whole fit” everything until the model is ready; "
-    f"memory{text.kind_of_memory(local)} is what the fit needs on top of the "
-    f"{local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images take. Bold: "
-    "the best of a column.",
-    "models",
-    best={"Accuracy (%)": "max"} | dict.fromkeys(costs.values(), "min"),
-    formats={
-        "Accuracy (%)": ".1f",
-        "Training (s)": ",.1f",
-        "Whole fit (s)": ",.1f",
-        "One image (ms)": ",.2f",
-        "Memory (MiB)": ",.0f",
-    },
-)
+findings.show_models(found)
 
 # %% tags=["remove-input"]
 show_figure(
@@ -110,43 +82,53 @@ show_figure(
 # apart is only the images on which one is right and the other wrong. If they were equally good,
 # such an image would fall to either with even odds, and McNemar's test (1947) asks how odd the
 # observed split is. The exact form is used here: a binomial test, with no approximation. For models
-# that are each trained once it is the test to use (Dietterich 1998). Cochran's $Q$ asks first
-# whether any model differs at all; and because every pair is tested, Holm's correction raises each
-# $p$-value so that the chance of even one false alarm in the whole matrix stays below 5%.
+# that are each trained once it is the test to use (Dietterich 1998).
 #
-# *Sources:* Q. McNemar, *Note on the sampling error of the difference between correlated
-# proportions or percentages*, Psychometrika 12, 1947; T. G. Dietterich, *Approximate statistical
-# tests for comparing supervised classification learning algorithms*, Neural Computation 10, 1998.
+# Training again with another seed gives another score, and that is the second uncertainty. Where a
+# model has several fits, what is compared are their means, and the interval of a difference covers
+# both: the variance over images, paired, and that over each model's seeds, divided by their number
+# (Obuchowski and Rockette 1995; degrees of freedom by Satterthwaite's rule). Where it has one,
+# every statement is about that fitted model and not about its recipe.
+#
+# Every other model is compared with the best, and Holm's correction raises each $p$-value so that
+# the chance of even one false alarm among these comparisons stays below 5%. The best was picked on
+# the same images, so that its lead is a little too large.
+#
+# *Sources:* N. A. Obuchowski and H. E. Rockette, *Hypothesis testing of diagnostic accuracy for
+# multiple readers and multiple tests*, Communications in Statistics 24, 1995; Q. McNemar, *Note on
+# the sampling error of the difference between correlated proportions or percentages*, Psychometrika
+# 12, 1947; T. G. Dietterich, *Approximate statistical tests for comparing supervised classification
+# learning algorithms*, Neural Computation 10, 1998.
 
 # %% tags=["key-code"]
 display(Markdown(text.evidence(found)))
 
 # %% tags=["remove-input"]
+findings.show_behind(found)
 show_figure(
     plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
-    "Which models the test images tell apart: McNemar's exact test with Holm's correction, at the"
-    " 5% level.",
+    "Which models are told apart, all pairs for reference: the same tests, with Holm's correction "
+    "for the number of pairs, at the 5% level.",
     "mcnemar",
 )
 
+# %% tags=["remove-input"]
+findings.show_seeds(found)
+
 # %% [markdown]
-# An interval says how much a score depends on the images that happened to be in the test set. How
-# much it depends on the random numbers that a training began with is another uncertainty, which
-# only training again with other seeds can tell.
+# Models are not given the same. Some average their predictions over several views of an image,
+# which costs time at every prediction; some train for more epochs; the settings of some were sought
+# longer.
 
 # %% tags=["remove-input"]
-seeds = found.seeds
-if (seeds["seeds"] > 1).any():
-    show_table(
-        (100 * seeds).assign(seeds=seeds["seeds"]).rename_axis("Model"),
-        "Test accuracy (%) over the seeds of each model. Everywhere else a model is represented "
-        "by its first seed, fixed before any score was seen.",
-        "seeds",
-        best={"mean": "max"},
-        formats={"mean": ".2f", "sd": ".2f", "lowest": ".2f", "highest": ".2f"},
-    )
-else:
-    display(Markdown("Here every model ran with one seed, so that nothing can be said about it."))
+findings.show_given(found)
+
+# %% [markdown]
+# Validation images choose settings and temperatures; test images judge. A score on the former is
+# therefore a little too good, the more so the more was chosen by it.
+
+# %% tags=["remove-input"]
+findings.show_validation(found)
 
 # %% [markdown]
 # ## What does it cost?
@@ -167,6 +149,9 @@ show_figure(
 )
 show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
 
+# %% tags=["remove-input"]
+findings.show_spread(found)
+
 # %% [markdown]
 # A model is worth considering if no other is at least as accurate for less. Such models form the
 # Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
@@ -176,7 +161,7 @@ show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {mac
 # %% tags=["remove-input"]
 show_figure(
     plots.tradeoffs(
-        local, table.pareto_fronts(local, ["latency_ms", "memory_mb", "parameters", "flops"])
+        local, table.pareto_fronts(local, ["latency_ms_p95", "memory_mb", "parameters", "flops"])
     ),
     f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. Operations "
     "are two a multiply-add in a network, all passes of an averaged prediction included, "
@@ -289,23 +274,20 @@ show_figure(
 # calibration of modern neural networks*, 2017, arXiv:1706.04599.
 
 # %% tags=["remove-input"]
-columns = ["T", "Log loss", "Log loss scaled", "ECE", "ECE scaled"]
-calibrated = calibration.calibration_table(found.runs, found.temperatures)
-show_table(
-    calibrated.set_axis(columns, axis=1).rename_axis("Model"),
-    f"Log loss and expected calibration error ({CALIBRATION_BINS} bins) on the test images, before"
-    f" and after temperature scaling. No probability counts as smaller than {SMALLEST:g} before "
-    "it, which spares trees, whose leaves give many a class none at all.",
-    "calibration",
-    best=dict.fromkeys(columns[1:], "min"),
-    formats={"T": ".2f"} | dict.fromkeys(columns[1:], ".3f"),
-)
+findings.show_calibration(found)
 show_figure(
     plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
     "Accuracy against confidence, before and after temperature scaling, where at least "
     f"{plots.FEWEST} images have such a confidence. Below the diagonal: too sure.",
     "reliability",
 )
+
+# %% [markdown]
+# Whoever may leave the doubtful images to a person can have more accuracy for the others. The
+# figure answers the images in the order of a model's scaled confidence, the surest first.
+
+# %% tags=["remove-input"]
+findings.show_answered(found)
 
 # %% [markdown]
 # Models that err on different images can help each other. The matrix shows how much their errors
@@ -349,25 +331,10 @@ show_figure(
     plots.case_gallery(
         doubtful.head(15), data.test_images, data.class_names, "Labels that the models contradict:"
     ),
-    "The most doubtful labels: number and label, what the models say, and how sure they are.",
+    "The most doubtful labels: number and label, what the models say, and how sure they are. "
+    "[All candidates](#table-candidates) are in the appendix.",
     "doubtful",
 )
 
 # %% tags=["remove-input"]
-relabelled = 100 * errors.if_relabelled(found.runs, doubtful).rename_axis("Model")
-sentence = "No label is a candidate."
-if len(doubtful):
-    sentence = (
-        f"Candidates: {len(doubtful)} of {len(data.test_labels):,} labels. If all of them were "
-        "wrong and the models right, the scores would move by "
-        f"{text.spread(relabelled['change'], '+.2f')} points. That counts these candidates alone, "
-        "which the models chose themselves; other wrong labels could move scores either way."
-    )
-display(Markdown(sentence))
-show_table(
-    relabelled,
-    "Accuracy (%) as it is, and if every candidate's label were what the models say.",
-    "relabelled",
-    best={"before": "max", "after": "max"},
-    formats={"before": ".2f", "after": ".2f", "change": "+.2f"},
-)
+display(Markdown(text.relabelled_sentence(found, doubtful)))

@@ -33,7 +33,8 @@ data = settings.data()
 
 # %% tags=["key-code"]
 found = verdict.compare(sections.records(settings))
-runs, local = found.runs, found.local  # one result a model; costs measured on one machine
+runs = {name: fits[0] for name, fits in found.runs.items()}  # of each model its first fit
+local = found.local  # costs measured on one machine
 study = audit.STUDY  # the study's published figures
 
 # %% tags=["remove-input"]

@@ -10,7 +10,8 @@ seed: int = 9  # of everything random in a model's training
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
-from fmreport import sections
+from fmreport import findings, sections
+from fmreport.compare import verdict
 from fmreport.studies import show_studies
 
 settings = load_profile(profile)
@@ -39,6 +40,14 @@ for model in settings.models:
 
 # %% tags=["remove-input"]
 sections.show_log(records)
+
+# %% [markdown]
+# ## Doubtful labels
+#
+# How candidates are found is told in the comparison.
+
+# %% tags=["remove-input"]
+findings.show_candidates(verdict.compare(records), settings.data().class_names)
 
 # %% [markdown]
 # ## Environment

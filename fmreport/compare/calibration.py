@@ -1,11 +1,12 @@
-"""Are the probabilities honest? Temperature scaling, and what averaging probabilities gives.
+"""Are the probabilities honest? Temperature scaling, calibration error, and answering when sure.
 
-Log loss, calibration error and the fit of a temperature are those of ``fmlib.scores``.
+Log loss, bins and the fit of a temperature are those of ``fmlib.scores``. What is said of a model
+is the mean over its seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,93 +14,235 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fmlib import scores
-from fmlib.results import Result
-from fmreport.compare.significance import mcnemar_p, paired_difference, wilson
+from fmreport.compare.significance import Difference, Fits, Runs, correct, difference, wilson
+
+Proba = NDArray[np.floating]
+Temperatures = Mapping[str, Sequence[float]]  # of each model's fits, in their order
+SHARES = tuple(np.arange(1, 101) / 100)
 
 
-def temperatures(runs: Mapping[str, Result]) -> dict[str, float]:
-    """Each run's temperature, fitted on its validation images: Guo et al. (2017),
+def temperatures(runs: Runs) -> dict[str, list[float]]:
+    """Each fit's temperature, by its own validation images: Guo et al. (2017),
     https://arxiv.org/abs/1706.04599. Above 1 it makes a model less sure, below 1 surer.
 
     A fit takes a while, so it is made once and handed to what needs it.
     """
     fit = scores.fit_temperature
     return {
-        name: fit(scores.log_proba(run.validation_proba), run.validation_labels)
-        for name, run in runs.items()
+        name: [fit(scores.log_proba(one.validation_proba), one.validation_labels) for one in fits]
+        for name, fits in runs.items()
     }
 
 
-def rescale(proba: NDArray[np.floating], temperature: float) -> NDArray[np.float64]:
+def at_bound(temperature: float) -> bool:
+    """Whether a temperature is as far as was looked, so that it says nothing but "further"."""
+    low, high = scores.TEMPERATURES
+    return temperature < 1.01 * low or temperature > high / 1.01
+
+
+def rescale(proba: Proba, temperature: float) -> NDArray[np.float64]:
     """Probabilities (n, c) at ``temperature``; the order of classes stays."""
     return np.exp(scores.log_softmax(scores.log_proba(proba) / temperature))
 
 
-def calibration_table(
-    runs: Mapping[str, Result], temperatures: Mapping[str, float]
-) -> pd.DataFrame:
-    """A row a model: its temperature, and test log loss and calibration error (ECE) before and
-    after scaling by it."""
-    rows = {}
-    for name, run in runs.items():
-        temperature = temperatures[name]
-        loss = scores.log_loss(scores.log_proba(run.proba), run.labels, temperature)
-        ece = scores.expected_calibration_error(rescale(run.proba, temperature), run.labels)
-        rows[name] = [temperature, run.log_loss, loss, run.ece, ece]
-    columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
+# --- Calibration error ------------------------------------------------------------------------
+
+
+def calibration_table(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
+    """A row a model, means over its seeds: its temperature, and on the test images log loss and
+    calibration error (ECE) before and after scaling by it.
+
+    ``ece`` has bins of equal width, ``ece_mass`` of equally many images. ``floor`` and
+    ``floor_most`` are the mean and the 95th percentile of the ECE that perfectly calibrated
+    probabilities of this confidence would show on so many images; ``low`` and ``high`` the 95 %
+    interval of ``ece_scaled``.
+    """
+    rows = {name: _calibration_row(fits, temperatures[name]) for name, fits in runs.items()}
+    columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled", "ece_mass"]
+    columns += ["ece_mass_scaled", "low", "high", "floor", "floor_most"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
-def curves(runs: Mapping[str, Result], temperatures: Mapping[str, float]) -> pd.DataFrame:
-    """Each model's reliability on the test images, before and after scaling.
+def _calibration_row(fits: Fits, temperatures: Sequence[float]) -> list[float]:
+    rows = []
+    for fit, temperature in zip(fits, temperatures, strict=True):
+        scaled, right = rescale(fit.proba, temperature), fit.proba.argmax(1) == fit.labels
+        confidence = scaled.max(1)
+        logits = scores.log_proba(fit.proba)
+        rows.append(
+            [
+                temperature,
+                fit.log_loss,
+                scores.log_loss(logits, fit.labels, temperature),
+                fit.ece,
+                scores.expected_calibration_error(scaled, fit.labels),
+                equal_mass_error(fit.proba.max(1), right),
+                equal_mass_error(confidence, right),
+                *ece_interval(confidence, right),
+                *ece_floor(confidence),
+            ]
+        )
+    return np.mean(rows, axis=0).tolist()
+
+
+def equal_mass_error(
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    bins: int = scores.CALIBRATION_BINS,
+) -> float:
+    """Calibration error in bins of equally many images, by confidence (n,) and correctness (n,).
+
+    Nixon et al. (2019), https://arxiv.org/abs/1904.01685.
+    """
+    order = np.argsort(confidence, kind="stable")
+    parts = np.array_split(order, min(bins, len(order)))
+    gaps = [abs(confidence[part].mean() - right[part].mean()) * len(part) for part in parts]
+    return float(sum(gaps) / max(len(order), 1))
+
+
+def _drawn_errors(
+    confidence: NDArray[np.floating],
+    chances: NDArray[np.floating],
+    draws: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:
+    """Calibration errors of equal bins when each image is right by its chance, draw by draw."""
+    bins = scores.CALIBRATION_BINS
+    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    sure = np.bincount(step, confidence, bins)
+    found = []
+    for _ in range(draws):
+        right = rng.random(len(chances)) < chances
+        found.append(np.abs(sure - np.bincount(step, right, bins)).sum() / len(chances))
+    return np.array(found)
+
+
+def ece_floor(
+    confidence: NDArray[np.floating], draws: int = 200, seed: int = 9
+) -> tuple[float, float]:
+    """The calibration error that perfect probabilities of this confidence (n,) would show.
+
+    Its mean and 95th percentile: it is no zero, as a bin's accuracy is one of few images.
+    """
+    found = _drawn_errors(confidence, confidence, draws, np.random.default_rng(seed))
+    return float(found.mean()), float(np.percentile(found, 95))
+
+
+def ece_interval(
+    confidence: NDArray[np.floating],
+    right: NDArray[np.bool_],
+    draws: int = 200,
+    seed: int = 9,
+) -> tuple[float, float]:
+    """A 95 % interval of the calibration error in equal bins, of images drawn again.
+
+    Drawing adds the error of the draw to that of the sample, so that the plain bootstrap lies too
+    high; the interval is the basic one, which mirrors it (Davison and Hinkley 1997, section 5.2).
+    """
+    bins, rng = scores.CALIBRATION_BINS, np.random.default_rng(seed)
+    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(step, confidence - right, bins)
+    error = np.abs(gaps).sum() / len(right)
+    found = []
+    for _ in range(draws):
+        drawn = rng.integers(len(right), size=len(right))
+        again = np.bincount(step[drawn], confidence[drawn] - right[drawn], bins)
+        found.append(np.abs(again).sum() / len(right))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return max(2 * error - high, 0.0), max(2 * error - low, 0.0)
+
+
+def curves(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
+    """Each model's reliability on the test images, before and after scaling, of all its seeds.
 
     A row a bin of confidence that has images: model, scaled (bool), confidence and accuracy (means
-    of the bin, fractions), count (of images).
+    of the bin, fractions), count (of images a seed).
     """
     columns = ["model", "scaled", "confidence", "accuracy", "count"]
     rows = []
-    for name, run in runs.items():
-        for scaled, proba in ((False, run.proba), (True, rescale(run.proba, temperatures[name]))):
-            bins = zip(*scores.calibration_bins(proba, run.labels), strict=True)
-            rows += [(name, scaled, *one) for one in bins]
+    for name, fits in runs.items():
+        labels = np.concatenate([fit.labels for fit in fits])
+        plain = np.concatenate([fit.proba for fit in fits])
+        pairs = zip(fits, temperatures[name], strict=True)
+        scaled = np.concatenate([rescale(fit.proba, temperature) for fit, temperature in pairs])
+        for is_scaled, proba in ((False, plain), (True, scaled)):
+            confidence, accuracy, count = scores.calibration_bins(proba, labels)
+            bins = zip(confidence, accuracy, count / len(fits), strict=True)
+            rows += [(name, is_scaled, *one) for one in bins]
     return pd.DataFrame(rows, columns=columns)
+
+
+# --- Answering only when sure -----------------------------------------------------------------
+
+
+def answered(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
+    """Accuracy where only the surest are answered: a row a model and share of images answered.
+
+    Columns model, share, accuracy (of the answers), confidence (the least one that is answered,
+    scaled): means over seeds, fractions. El-Yaniv and Wiener (2010) call it selective
+    classification.
+    """
+    rows = []
+    for name, fits in runs.items():
+        of_fits = []
+        for fit, temperature in zip(fits, temperatures[name], strict=True):
+            confidence = rescale(fit.proba, temperature).max(1)
+            right = fit.proba.argmax(1) == fit.labels
+            order = np.argsort(-confidence, kind="stable")
+            counts = np.maximum(np.round(np.array(SHARES) * len(order)).astype(int), 1)
+            accuracy = right[order].cumsum()[counts - 1] / counts
+            of_fits.append(np.stack([accuracy, confidence[order][counts - 1]]))
+        accuracy, least = np.mean(of_fits, axis=0)
+        rows += [(name, *one) for one in zip(SHARES, accuracy, least, strict=True)]
+    return pd.DataFrame(rows, columns=["model", "share", "accuracy", "confidence"])
+
+
+def thresholds(curve: pd.DataFrame, targets: Sequence[float] = (0.95, 0.98, 0.99)) -> pd.DataFrame:
+    """The greatest share of images that each model of :func:`answered` may answer to be so
+    accurate, and the confidence that keeps it: columns model, target, share, confidence; NaN where
+    even its surest answers are not."""
+    rows = []
+    for name, one in curve.groupby("model", sort=False):
+        for target in targets:
+            enough = one[one["accuracy"] >= target]
+            best = enough.iloc[-1] if len(enough) else {"share": np.nan, "confidence": np.nan}
+            rows.append((name, target, best["share"], best["confidence"]))
+    return pd.DataFrame(rows, columns=["model", "target", "share", "confidence"])
+
+
+# --- Averaging models -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Ensemble:
     """What the average of ``members`` scores on the test images, beside its best member on
-    validation images, which is the first.
+    validation images, which is the first. Of each, its first seed.
 
-    ``gain`` is the ensemble's accuracy less that member's, with its 95 % interval; ``p_value`` is
-    McNemar's, exact, of the two. Accuracies are fractions.
+    ``gain`` is the ensemble's accuracy compared with that member's. Accuracies are fractions.
     """
 
     members: list[str]
     accuracy: float
     low: float
     high: float
-    gain: tuple[float, float, float]
-    p_value: float
+    gain: Difference
 
 
-def average_ensemble(
-    runs: Mapping[str, Result], temperatures: Mapping[str, float], size: int = 3
-) -> Ensemble | None:
+def average_ensemble(runs: Runs, temperatures: Temperatures, size: int = 3) -> Ensemble | None:
     """Average the scaled probabilities of the ``size`` models that are best on validation images.
 
     None with fewer than two models. Unscaled, the surest would outvote the others.
     """
     accuracy = {
-        name: np.mean(run.validation_proba.argmax(1) == run.validation_labels)
-        for name, run in runs.items()
-        if len(run.validation_labels)
+        name: fits[0].validation_accuracy
+        for name, fits in runs.items()
+        if fits[0].validation_accuracy is not None
     }
     members = sorted(accuracy, key=lambda name: (-accuracy[name], name))[:size]
     if len(members) < 2:
         return None
-    best = runs[members[0]]
-    mean = np.mean([rescale(runs[name].proba, temperatures[name]) for name in members], axis=0)
-    together, alone = (proba.argmax(1) == best.labels for proba in (mean, best.proba))
-    low, high = wilson(together.sum(), len(together))
-    gain = paired_difference(together, alone)
-    return Ensemble(members, float(together.mean()), low, high, gain, mcnemar_p(together, alone))
+    labels = runs[members[0]][0].labels
+    mean = np.mean([rescale(runs[name][0].proba, temperatures[name][0]) for name in members], 0)
+    together, alone = (mean.argmax(1) == labels)[None], correct(runs[members[0]][:1])
+    low, high = wilson(together.sum(), together.size)
+    return Ensemble(members, float(together.mean()), low, high, difference(together, alone))

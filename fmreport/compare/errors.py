@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.spatial.distance import pdist, squareform
+from scipy import sparse, stats
 
-from fmlib.results import Result
 from fmreport.compare.calibration import rescale
-from fmreport.compare.significance import correct_table, guess_table
+from fmreport.compare.significance import Correct, Fits, Runs, correct, guesses
 
 CASES = ["image", "label", "prediction"]  # numbers of an image and of two classes
-
-
 CELLS_AT_ONCE = 10_000_000  # of confusion matrices that are drawn
 
 
-def per_class(runs: Mapping[str, Result], score: str = "f1") -> pd.DataFrame:
-    """``precision``, ``recall`` or ``f1`` of each class (row) by each model (column)."""
+def per_class(runs: Runs, score: str = "f1") -> pd.DataFrame:
+    """``precision``, ``recall`` or ``f1`` of each class (row) by each model (column): the mean over
+    its seeds."""
     return pd.DataFrame(
-        {name: {c.name: getattr(c, score) for c in run.classes} for name, run in runs.items()}
+        {name: _class_scores(fits, score) for name, fits in runs.items()},
     )
+
+
+def _class_scores(fits: Fits, score: str) -> pd.Series:
+    of_each = [[getattr(one, score) for one in fit.classes] for fit in fits]
+    return pd.Series(np.mean(of_each, axis=0), fits[0].class_names)
+
+
+def confusion(fits: Fits) -> NDArray[np.float64]:
+    """Confusion counts (classes, classes) of a model, true classes in rows: the mean over seeds."""
+    return np.mean([fit.confusion_matrix for fit in fits], axis=0)
 
 
 def f1_scores(confusion: ArrayLike) -> NDArray[np.float64]:
@@ -36,37 +43,52 @@ def f1_scores(confusion: ArrayLike) -> NDArray[np.float64]:
     return 2 * hits / np.maximum(seen, 1)
 
 
-def worst_classes(runs: Mapping[str, Result], draws: int = 1000, seed: int = 9) -> pd.DataFrame:
+def worst_classes(runs: Runs, draws: int = 1000, seed: int = 9) -> pd.DataFrame:
     """Each model's class of lowest F1, its 95 % bootstrap interval, and the classes that cannot be
     told from it.
 
-    The test images are drawn again ``draws`` times, which for a confusion matrix is a multinomial
-    draw (Efron 1979). A class is tied when the interval of its F1 less the worst one's includes 0.
-    Columns class, f1, low, high, precision, recall, tied (a list of names, the worst first).
+    F1 is the mean over a model's seeds. The test images are drawn again ``draws`` times, which for
+    the confusion of one fit is a multinomial draw (Efron 1979), and for those of several, which see
+    the same images, one of labels with all their predictions. A class is tied when the interval of
+    its F1 less the worst one's includes 0. Columns class, f1, low, high, precision, recall, tied
+    (a list of names, the worst first).
     """
     columns = ["class", "f1", "low", "high", "precision", "recall", "tied"]
-    rows = [_worst_class(run, draws, seed) for run in runs.values()]
+    rows = [_worst_class(fits, draws, seed) for fits in runs.values()]
     return pd.DataFrame(rows, list(runs), columns)
 
 
-def _worst_class(run: Result, draws: int, seed: int) -> dict[str, object]:
-    counts = np.asarray(run.confusion_matrix)
-    shares = counts.ravel() / max(counts.sum(), 1)
-    rng, together = np.random.default_rng(seed), max(1, CELLS_AT_ONCE // counts.size)
-    parts = []
-    for start in range(0, draws, together):
-        drawn = rng.multinomial(counts.sum(), shares, min(together, draws - start))
-        parts.append(f1_scores(drawn.reshape(-1, *counts.shape)))
-    sample = np.concatenate(parts)
-    worst, *others = np.argsort(f1_scores(counts), kind="stable")
+def _worst_class(fits: Fits, draws: int, seed: int) -> dict[str, object]:
+    sample = _drawn_f1(fits, draws, np.random.default_rng(seed))
+    names = fits[0].class_names
+    scores = {score: _class_scores(fits, score) for score in ("f1", "precision", "recall")}
+    worst, *others = np.argsort(scores["f1"].to_numpy(), kind="stable")
     is_tied = np.percentile(sample - sample[:, [worst]], 2.5, axis=0) <= 0
     low, high = np.percentile(sample[:, worst], [2.5, 97.5])
-    score = run.classes[worst].model_dump(include={"f1", "precision", "recall"})
-    tied = [run.classes[i].name for i in others if is_tied[i]]
-    return score | {"class": run.classes[worst].name, "low": low, "high": high, "tied": tied}
+    tied = [names[i] for i in others if is_tied[i]]
+    row = {score: float(values.iloc[worst]) for score, values in scores.items()}
+    return row | {"class": names[worst], "low": low, "high": high, "tied": tied}
 
 
-def confused_pairs(runs: Mapping[str, Result], top: int = 5) -> pd.DataFrame:
+def _drawn_f1(fits: Fits, draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """F1 of each class (draws, classes), the mean over seeds, on images drawn again."""
+    classes, predicted = len(fits[0].class_names), guesses(fits)
+    # Images of one label that all fits give the same classes are alike: so many of each kind.
+    kinds, counts = np.unique(np.vstack([fits[0].labels, predicted]), axis=1, return_counts=True)
+    rows, shape = np.arange(len(counts)), (len(counts), classes**2)
+    cells = [  # which cell of a fit's confusion matrix each kind falls into
+        sparse.csr_array((np.ones(len(counts)), (rows, cell)), shape)
+        for cell in kinds[0] * classes + kinds[1:]
+    ]
+    together, parts = max(1, CELLS_AT_ONCE // (len(counts) + classes**2)), []
+    for start in range(0, draws, together):
+        drawn = rng.multinomial(counts.sum(), counts / counts.sum(), min(together, draws - start))
+        scores = [f1_scores((drawn @ one).reshape(-1, classes, classes)) for one in cells]
+        parts.append(np.mean(scores, axis=0))
+    return np.concatenate(parts)
+
+
+def confused_pairs(runs: Runs, top: int = 5) -> pd.DataFrame:
     """The ``top`` pairs of classes that models confuse most, in either direction.
 
     Columns first, second (class numbers), pair (words), errors (mean count a model), share (of all
@@ -75,8 +97,8 @@ def confused_pairs(runs: Mapping[str, Result], top: int = 5) -> pd.DataFrame:
     columns = ["first", "second", "pair", "errors", "share"]
     if not runs:
         return pd.DataFrame(columns=columns)
-    names = next(iter(runs.values())).class_names
-    counts = np.sum([run.confusion_matrix for run in runs.values()], axis=0)
+    names = next(iter(runs.values()))[0].class_names
+    counts = np.sum([confusion(fits) for fits in runs.values()], axis=0)
     both = np.triu(counts + counts.T, 1)
     first, second = np.nonzero(both)
     errors = both[first, second]
@@ -86,51 +108,67 @@ def confused_pairs(runs: Mapping[str, Result], top: int = 5) -> pd.DataFrame:
     return pairs[columns].nlargest(top, "errors")
 
 
-def pair_examples(runs: Mapping[str, Result], pairs: pd.DataFrame, each: int = 5) -> pd.DataFrame:
+def pair_examples(runs: Runs, pairs: pd.DataFrame, each: int = 5) -> pd.DataFrame:
     """For each of ``pairs``, the ``each`` test images that most models take for the other class.
 
-    Columns image, label, prediction (numbers), votes (how many models make this mistake).
+    Columns image, label, prediction (numbers), votes (how many models make this mistake, by most of
+    their seeds).
     """
-    guesses, cases = guess_table(runs), [pd.DataFrame(columns=[*CASES, "votes"], dtype=int)]
+    votes, cases = first_guesses(runs), [pd.DataFrame(columns=[*CASES, "votes"], dtype=int)]
     for first, second in pairs[["first", "second"]].itertuples(index=False):
-        labels = next(iter(runs.values())).labels
+        labels = next(iter(runs.values()))[0].labels
         other = np.select([labels == first, labels == second], [second, first], -1)
-        taken = _cases(labels, other).assign(votes=guesses.eq(other, axis=0).sum(axis=1))
+        taken = _cases(labels, other).assign(votes=votes.eq(other, axis=0).sum(axis=1))
         cases.append(taken[taken["votes"] > 0].nlargest(each, "votes"))
     return pd.concat(cases)
+
+
+def first_guesses(runs: Runs) -> pd.DataFrame:
+    """The class that most seeds of each model predict: a row an image, a column a model."""
+    return pd.DataFrame({name: _usual(guesses(fits)) for name, fits in runs.items()}, dtype=int)
+
+
+def _usual(votes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The most frequent value of each column, the least of equally frequent ones."""
+    return stats.mode(votes, axis=0).mode
 
 
 def _cases(labels: NDArray[np.int64], prediction: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame(dict(zip(CASES, (np.arange(len(labels)), labels, prediction), strict=True)))
 
 
-def missed_by_all(runs: Mapping[str, Result]) -> pd.DataFrame:
-    """The test images that every model gets wrong, the most unanimous first.
+def missed_by_all(runs: Runs) -> pd.DataFrame:
+    """The test images that every model gets wrong with every seed, the most unanimous first.
 
     Columns image, label, prediction (of most models; numbers), votes (how many make it).
     """
     if not runs:
         return pd.DataFrame(columns=[*CASES, "votes"])
-    usual = stats.mode(guess_table(runs).to_numpy(), axis=1)
-    cases = _cases(next(iter(runs.values())).labels, usual.mode).assign(votes=usual.count)
-    missed = cases[~correct_table(runs).any(axis=1)]
+    usual = stats.mode(first_guesses(runs).to_numpy(), axis=1)
+    cases = _cases(next(iter(runs.values()))[0].labels, usual.mode).assign(votes=usual.count)
+    missed = cases[~np.any([correct(fits).any(0) for fits in runs.values()], axis=0)]
     return missed.sort_values("votes", ascending=False, kind="stable", ignore_index=True)
 
 
-def error_overlap(correct: pd.DataFrame) -> pd.DataFrame:
+def error_overlap(right: Mapping[str, Correct]) -> pd.DataFrame:
     """Of the images that either of two models gets wrong, the share that both do (Jaccard index).
 
-    1 if neither errs; empty with fewer than two models.
+    Expected of a fit of each, drawn from their seeds. 1 if neither errs, and on the diagonal; empty
+    with fewer than two models.
     """
-    if correct.shape[1] < 2:
+    if len(right) < 2:
         return pd.DataFrame()
-    distances = squareform(pdist(~correct.to_numpy(bool).T, "jaccard"))
-    return pd.DataFrame(1 - distances, correct.columns, correct.columns)
+    wrong = np.stack([1 - one.mean(0) for one in right.values()])
+    both = wrong @ wrong.T
+    either = wrong.sum(1)[:, None] + wrong.sum(1) - both
+    shares = np.divide(both, either, out=np.ones_like(both), where=either > 0)
+    np.fill_diagonal(shares, 1)
+    return pd.DataFrame(shares, list(right), list(right))
 
 
 def noise_candidates(
-    runs: Mapping[str, Result],
-    temperatures: Mapping[str, float],
+    runs: Runs,
+    temperatures: Mapping[str, Sequence[float]],
     min_confidence: float = 0.9,
     min_share: float = 0.75,
 ) -> pd.DataFrame:
@@ -138,30 +176,40 @@ def noise_candidates(
     spirit of confident learning (Northcutt, Jiang and Chuang 2021,
     https://doi.org/10.1613/jair.1.12125).
 
-    At least ``min_share`` of the models predict one and the same other class, and the mean
-    probability that all models give it, after temperature scaling, reaches ``min_confidence``.
+    At least ``min_share`` of the models, each by its seeds, predict one and the same other class,
+    and the mean probability that all models give it, after temperature scaling, reaches
+    ``min_confidence``.
     Columns image, label, prediction (numbers), confidence, share; most confident first. Fewer than
     two models cannot agree, and give none.
     """
     if len(runs) < 2:
         return pd.DataFrame(columns=[*CASES, "confidence", "share"])
-    mean = np.mean([rescale(run.proba, temperatures[name]) for name, run in runs.items()], axis=0)
+    mean = np.mean([mean_proba(fits, temperatures[name]) for name, fits in runs.items()], axis=0)
     guess = mean.argmax(1)
-    cases = _cases(next(iter(runs.values())).labels, guess)
+    cases = _cases(next(iter(runs.values()))[0].labels, guess)
     cases["confidence"] = mean.max(1)
-    cases["share"] = guess_table(runs).eq(guess, axis=0).mean(axis=1)
+    agreeing = [(guesses(fits) == guess).mean(0) for fits in runs.values()]
+    cases["share"] = np.mean(agreeing, axis=0)
     sure = (cases["confidence"] >= min_confidence) & (cases["share"] >= min_share)
     found = cases[sure & (cases["label"] != cases["prediction"])]
     return found.sort_values("confidence", ascending=False, kind="stable", ignore_index=True)
 
 
-def if_relabelled(runs: Mapping[str, Result], candidates: pd.DataFrame) -> pd.DataFrame:
+def mean_proba(fits: Fits, temperatures: Sequence[float]) -> NDArray[np.float64]:
+    """A model's scaled probabilities (n, classes), the mean over its seeds."""
+    pairs = zip(fits, temperatures, strict=True)
+    return np.mean([rescale(fit.proba, temperature) for fit, temperature in pairs], axis=0)
+
+
+def if_relabelled(runs: Runs, candidates: pd.DataFrame) -> pd.DataFrame:
     """Accuracy of each model as it is, and if every candidate's label were what the models say:
-    before, after, change (fractions)."""
-    before = correct_table(runs)
-    after = before.copy()
+    before, after, change (fractions, means over seeds)."""
     images = candidates["image"].to_numpy(int)
-    agreed = guess_table(runs).iloc[images].eq(candidates["prediction"].to_numpy(), axis=0)
-    after.iloc[images] = agreed
-    table = pd.DataFrame({"before": before.mean(), "after": after.mean()})
-    return table.assign(change=table["after"] - table["before"])
+    rows = {}
+    for name, fits in runs.items():
+        before, predicted = correct(fits), guesses(fits)
+        after = before.copy()
+        after[:, images] = predicted[:, images] == candidates["prediction"].to_numpy()
+        rows[name] = [before.mean(), after.mean(), after.mean() - before.mean()]
+    columns = ["before", "after", "change"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)

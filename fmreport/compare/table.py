@@ -3,47 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from fmlib.models.registry import MODELS
 from fmlib.results import Result, ResultError
-from fmreport.compare.significance import wilson
+from fmreport.compare.significance import Runs, accuracy, correct
 
 FIELDS = {  # an overview's columns, and what they are called in a result
-    "family": "family",
-    "accuracy": "accuracy",
     "log_loss": "log_loss",
     "ece": "ece",
     "train_seconds": "train_seconds",
     "fit_wall_seconds": "fit_wall_seconds",
     "predict_seconds": "predict_seconds",
     "latency_ms": "latency_ms_p50",
+    "latency_ms_p95": "latency_ms_p95",
     "ram_mb": "memory_mb",
     "vram_mb": "peak_vram_mb",
     "baseline_mb": "rss_baseline_mb",
+    "process_mb": "peak_rss_mb",
+    "model_bytes": "model_bytes",
     "parameters": "parameter_count",
     "flops": "flops_per_image",
 }
+SPREAD = ("train_seconds", "fit_wall_seconds", "latency_ms_p95")  # costs that another day changes
 
 
-def representatives(records: Iterable[Result]) -> dict[str, Result]:
-    """One result a model under the name to show, the most accurate first.
+def by_model(records: Iterable[Result]) -> dict[str, list[Result]]:
+    """The fits of each model, in the order of their seeds, under the name to show.
 
-    A model's first seed speaks for it, whatever its score: choosing the best seed would be choosing
-    on test images.
+    The most accurate model first, by its mean over seeds, whatever the order of the records.
     """
-    first: dict[str, Result] = {}
+    fits: dict[str, list[Result]] = {}
     for record in sorted(records, key=lambda record: record.seed):
-        first.setdefault(record.model, record)
-    shown = Counter(record.title for record in first.values())
+        fits.setdefault(record.model, []).append(record)
+    titles = Counter(runs[0].title for runs in fits.values())
     named = {
-        run.title if shown[run.title] == 1 else f"{run.title} ({model})": run
-        for model, run in first.items()
+        runs[0].title if titles[runs[0].title] == 1 else f"{runs[0].title} ({model})": runs
+        for model, runs in fits.items()
     }
-    return dict(sorted(named.items(), key=lambda item: (-item[1].accuracy, item[0])))
+    return dict(sorted(named.items(), key=lambda item: (-_mean_accuracy(item[1]), item[0])))
+
+
+def _mean_accuracy(fits: Iterable[Result]) -> float:
+    return float(np.mean([fit.accuracy for fit in fits]))
 
 
 def is_pretrained(run: Result) -> bool:
@@ -51,23 +57,49 @@ def is_pretrained(run: Result) -> bool:
     return run.weights is not None and run.weights.source != "none"
 
 
-def overview(runs: Mapping[str, Result]) -> pd.DataFrame:
-    """A row a model: accuracy with its 95 % Wilson interval, and every cost.
+def is_deterministic(run: Result) -> bool:
+    """Whether another seed would give the same fit."""
+    known = MODELS.get(run.model)
+    return known is not None and known.deterministic
 
-    Seconds, milliseconds and MiB as named. ``memory_mb`` is RAM above the process's baseline,
-    ``baseline_mb``, plus peak video memory; ``parameters`` and ``flops`` are NaN where unknown.
+
+def overview(runs: Runs) -> pd.DataFrame:
+    """A row a model: mean accuracy over its seeds with its 95 % interval, and every cost.
+
+    Seconds, milliseconds and MiB as named; a cost is the median over the fits on the machine of the
+    first. ``memory_mb`` is RAM above the process's baseline, ``baseline_mb``, plus peak video
+    memory; ``process_mb`` the whole process's RAM; ``parameters`` and ``flops`` are NaN where
+    unknown. ``seeds`` counts the fits. Of each cost in ``SPREAD``, ``<cost>_least`` and
+    ``<cost>_most`` are the extremes of these fits.
     """
-    results = list(runs.values())
-    columns = {name: [getattr(run, field) for run in results] for name, field in FIELDS.items()}
-    table = pd.DataFrame(columns, pd.Index(runs, dtype=object, name="model"))
-    bounds = [wilson(round(run.accuracy * run.test_size), run.test_size) for run in results]
-    table[["low", "high"]] = np.array(bounds).reshape(-1, 2)
-    table = table.astype({"parameters": float, "flops": float, "vram_mb": float})
+    rows = {name: _overview_row(fits) for name, fits in runs.items()}
+    columns = list(_overview_row([])) if not rows else None
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+    numbers = {name: float for name in FIELDS if name in table}
+    table = table.astype(numbers)
     table["vram_mb"] = table["vram_mb"].fillna(0)
     table["memory_mb"] = table["ram_mb"] + table["vram_mb"]
-    table["pretrained"] = [is_pretrained(run) for run in results]
-    table["machine"] = [run.environment.machine_id for run in results]
     return table
+
+
+def _overview_row(fits: list[Result]) -> dict[str, object]:
+    names = ["family", "accuracy", "low", "high", "seeds", "deterministic", "pretrained", "machine"]
+    names += [*FIELDS, *(f"{cost}_{end}" for cost in SPREAD for end in ("least", "most"))]
+    if not fits:
+        return dict.fromkeys(names)
+    first, machine = fits[0], fits[0].environment.machine_id
+    here = [fit for fit in fits if fit.environment.machine_id == machine]
+    row: dict[str, object] = dict(
+        zip(("accuracy", "low", "high"), accuracy(correct(fits)), strict=True)
+    )
+    row |= {"family": first.family, "seeds": len(fits), "deterministic": is_deterministic(first)}
+    row |= {"pretrained": is_pretrained(first), "machine": machine}
+    for name, field in FIELDS.items():
+        known = [value for fit in here if (value := getattr(fit, field)) is not None]
+        row[name] = float(np.median(known)) if known else np.nan
+        if name in SPREAD:
+            row |= {f"{name}_least": min(known), f"{name}_most": max(known)}
+    return {name: row[name] for name in names}
 
 
 def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -77,17 +109,71 @@ def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table[here], table[~here]
 
 
-def by_seed(records: Iterable[Result]) -> pd.DataFrame:
-    """Accuracy over the seeds of each model, the best mean first.
+def by_seed(runs: Runs) -> pd.DataFrame:
+    """Accuracy over the seeds of each model, in the order of ``runs``.
 
-    Columns seeds (how many), mean, sd (NaN of a single seed), lowest, highest.
+    Columns seeds (how many), deterministic, mean, sd (NaN of a single seed), lowest, highest.
     """
-    records = list(records)
-    names = {run.model: name for name, run in representatives(records).items()}
-    rows = [(names[record.model], record.accuracy) for record in records]
-    accuracy = pd.DataFrame(rows, columns=["model", "accuracy"]).groupby("model")["accuracy"]
-    table = accuracy.agg(seeds="count", mean="mean", sd="std", lowest="min", highest="max")
-    return table.sort_values("mean", ascending=False)
+    scores = {name: pd.Series([fit.accuracy for fit in fits]) for name, fits in runs.items()}
+    rows = {
+        name: [len(one), is_deterministic(runs[name][0]), *one.agg(["mean", "std", "min", "max"])]
+        for name, one in scores.items()
+    }
+    columns = ["seeds", "deterministic", "mean", "sd", "lowest", "highest"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+
+
+def extremes(table: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """The least and the most of a cost over a model's fits: columns low and high."""
+    return table[[f"{cost}_least", f"{cost}_most"]].set_axis(["low", "high"], axis=1)
+
+
+def time_spread(table: pd.DataFrame, cost: str = "train_seconds") -> float:
+    """How many times its least value a model's cost was at most, of models with several fits.
+
+    1 where no model has several: then nothing is known of how costs vary.
+    """
+    several = table[table["seeds"] > 1]
+    ratios = several[f"{cost}_most"] / several[f"{cost}_least"]
+    return float(max(ratios.max(), 1.0)) if len(several) else 1.0
+
+
+def validation_table(runs: Runs) -> pd.DataFrame:
+    """Accuracy on the validation and on the test images, means over seeds, as fractions.
+
+    Columns validation, test, difference (validation less test), higher (in how many fits it was
+    higher), fits; without models that have no validation images.
+    """
+    rows = {}
+    for name, fits in runs.items():
+        pairs = [
+            (fit.validation_accuracy, fit.accuracy)
+            for fit in fits
+            if fit.validation_accuracy is not None
+        ]
+        if pairs:
+            held_out, test = np.mean(pairs, axis=0)
+            higher = sum(one > other for one, other in pairs)
+            rows[name] = [held_out, test, held_out - test, higher, len(pairs)]
+    columns = ["validation", "test", "difference", "higher", "fits"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+
+
+def advantages(runs: Runs) -> pd.DataFrame:
+    """What each network was given that others were not: a row a network.
+
+    Columns views (averaged at prediction), accuracy, one_view (accuracy without averaging, NaN
+    where it is not known), epochs; means over seeds, fractions.
+    """
+    rows = {}
+    for name, fits in runs.items():
+        if fits[0].history:
+            without = [fit.one_view_accuracy for fit in fits]
+            alone = np.nan if None in without else float(np.mean(without))
+            epochs = float(np.median([len(fit.history) for fit in fits]))
+            rows[name] = [fits[0].views, _mean_accuracy(fits), alone, epochs]
+    columns = ["views", "accuracy", "one_view", "epochs"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
 def pareto(cost: ArrayLike, value: ArrayLike) -> NDArray[np.bool_]:
@@ -109,21 +195,31 @@ def pareto_fronts(table: pd.DataFrame, costs: Iterable[str]) -> pd.DataFrame:
 
 
 def check_agree(records: Iterable[Result]) -> None:
-    """Raise ResultError unless all are of the same data and split, so that they can be compared."""
-    records = list(records)
-    for name in ("data_sha256", "split_sha256"):
-        seen = {getattr(one, name): one for one in records}
-        if len(seen) > 1:
-            whose = ", ".join(f"{one.model} seed {one.seed}: {h[:12]}" for h, one in seen.items())
-            raise ResultError(f"results disagree on {name} and cannot be compared ({whose})")
+    """Raise ResultError unless all can be compared: of the same data, and with one seed the same
+    split."""
+    seen: dict[object, tuple[str, Result]] = {}
+    for one in records:
+        for what, key, value in (
+            ("data_sha256", "data", one.data_sha256),
+            ("split_sha256", one.seed, one.split_sha256),
+        ):
+            known, other = seen.setdefault(key, (value, one))
+            if known != value:
+                whose = ", ".join(
+                    f"{run.model} seed {run.seed}: {sha[:12]}"
+                    for run, sha in ((other, known), (one, value))
+                )
+                raise ResultError(f"results disagree on {what} and cannot be compared ({whose})")
 
 
-def check_images(runs: Mapping[str, Result], labels: NDArray[np.int64]) -> None:
+def check_images(runs: Runs, labels: NDArray[np.int64]) -> None:
     """Raise ResultError unless the runs were tested on the images that ``labels`` (n,) belong to,
     in the same order."""
-    for name, run in runs.items():
-        if not np.array_equal(run.labels, labels):
-            raise ResultError(
-                f"{name} was tested on {len(run.labels)} images that are not the {len(labels)} of "
-                "this data set: the profile's `dataset` must be the one its results come from"
-            )
+    for name, fits in runs.items():
+        for fit in fits:
+            if not np.array_equal(fit.labels, labels):
+                raise ResultError(
+                    f"{name} was tested on {len(fit.labels)} images that are not the {len(labels)} "
+                    "of this data set: the profile's `dataset` must be the one its results come "
+                    "from"
+                )

@@ -11,51 +11,67 @@ import pandas as pd
 
 from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, significance, table
-from fmreport.compare.significance import ALPHA
+from fmreport.compare.significance import ALPHA, Correct
 
-BUDGETS = {"train_seconds": 60.0, "latency_ms": 5.0, "memory_mb": 500.0}
+BUDGETS = {"train_seconds": 60.0, "latency_ms_p95": 10.0, "memory_mb": 500.0}
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Results side by side, with what every finding rests on; :func:`compare` makes it.
 
-    ``runs`` holds one result a model, the best first; ``table`` is their overview, ``local`` its
-    rows of one machine, whose costs may be compared, ``elsewhere`` the other rows; ``seeds`` is
-    of ``by_seed``, ``correct`` of ``correct_table``, ``p_values`` of ``pairwise_mcnemar``;
-    ``tied`` are the models tied with the best, which leads them.
+    ``runs`` holds the fits of each model, the best model first; ``table`` is their overview,
+    ``local`` its rows of one machine, whose costs may be compared, ``elsewhere`` the other rows;
+    ``seeds`` is of ``by_seed``, ``correct`` of ``correct_of_all``, ``p_values`` of ``all_pairs``,
+    ``behind`` of ``against_best``; ``tied`` are the models that are not told from the best, which
+    leads them.
     """
 
-    runs: dict[str, Result]
-    temperatures: dict[str, float]
+    runs: dict[str, list[Result]]
+    temperatures: dict[str, list[float]]
     seeds: pd.DataFrame
     table: pd.DataFrame
     local: pd.DataFrame
     elsewhere: pd.DataFrame
-    correct: pd.DataFrame
+    correct: dict[str, Correct]
     p_values: pd.DataFrame
+    behind: pd.DataFrame
     tied: list[str]
+
+    @property
+    def of_recipes(self) -> bool:
+        """Whether every model has several seeds, or needs none: then recipes are compared, and
+        else these fitted models."""
+        known = (self.seeds["seeds"] > 1) | self.seeds["deterministic"]
+        return bool(len(known) and known.all() and (self.seeds["seeds"] > 1).any())
+
+    @property
+    def images(self) -> int:
+        """The number of test images."""
+        return next((one.shape[1] for one in self.correct.values()), 0)
 
 
 def compare(records: Iterable[Result]) -> Comparison:
     """Compare results, any number of models and seeds; ResultError unless of the same data."""
     records = list(records)
     table.check_agree(records)
-    runs = table.representatives(records)
+    runs = table.by_model(records)
     overview = table.overview(runs)
     local, elsewhere = table.by_machine(overview)
-    correct = significance.correct_table(runs)
-    p_values = significance.pairwise_mcnemar(correct)
+    correct = significance.correct_of_all(runs)
+    behind = significance.against_best(correct) if runs else pd.DataFrame()
+    untold = [name for name in behind.index if behind.loc[name, "p_holm"] >= ALPHA]
     return Comparison(
         runs,
         calibration.temperatures(runs),
-        table.by_seed(records),
+        table.by_seed(runs),
         overview,
         local,
         elsewhere,
         correct,
-        p_values,
-        significance.tied_with_best(correct, p_values),
+        significance.all_pairs(correct),
+        behind,
+        [*list(runs)[:1], *untold],
     )
 
 
@@ -115,16 +131,46 @@ def affordable(found: Comparison, budgets: Mapping[str, float]) -> list[Affordab
     return bought
 
 
+def faster(found: Comparison, one: str, other: str) -> bool:
+    """Whether one model trains faster than another, beyond what fits of a model were seen to vary.
+
+    A model with one fit is taken to vary as much as any with several did.
+    """
+    spread = table.time_spread(found.local)
+
+    def extremes(name: str) -> tuple[float, float]:
+        row = found.local.loc[name]
+        if row["seeds"] > 1:
+            return row["train_seconds_least"], row["train_seconds_most"]
+        return row["train_seconds"] / spread**0.5, row["train_seconds"] * spread**0.5
+
+    return extremes(one)[1] < extremes(other)[0]
+
+
 def dominated(found: Comparison) -> list[str]:
-    """The models than which another is at least as accurate and trains at least as fast."""
-    front = table.pareto_fronts(found.local, ["train_seconds"])["train_seconds"]
-    return list(front.index[~front])
+    """The models than which another is at least as accurate and trains faster, beyond the spread of
+    times that was seen."""
+    accuracy = found.local["accuracy"]
+    return [
+        name
+        for name in found.local.index
+        if any(
+            accuracy[other] >= accuracy[name] and faster(found, other, name)
+            for other in found.local.index
+            if other != name
+        )
+    ]
 
 
 def front_by_chance(found: Comparison) -> list[tuple[str, str]]:
     """The models on the front of training time that are tied with the next faster one on it."""
-    front = [name for name in found.local.index if name not in dominated(found)]
-    return [pair for pair in pairwise(front) if found.p_values.loc[pair] >= ALPHA]
+    beaten = dominated(found)
+    front = [name for name in found.local.index if name not in beaten]
+    return [
+        (one, other)
+        for one, other in pairwise(front)
+        if found.p_values.loc[one, other] >= ALPHA and faster(found, other, one)
+    ]
 
 
 def transfer_pair(found: Comparison) -> tuple[str, str] | None:
@@ -134,6 +180,6 @@ def transfer_pair(found: Comparison) -> tuple[str, str] | None:
 
 
 def twins(found: Comparison) -> list[tuple[str, str]]:
-    """Pairs of models that give the same probabilities for every image."""
+    """Pairs of models that give the same probabilities for every image with their first seed."""
     runs, pairs = found.runs, combinations(found.runs, 2)
-    return [(a, b) for a, b in pairs if np.array_equal(runs[a].proba, runs[b].proba)]
+    return [(a, b) for a, b in pairs if np.array_equal(runs[a][0].proba, runs[b][0].proba)]

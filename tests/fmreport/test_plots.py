@@ -37,6 +37,7 @@ def comparisons(found: verdict.Comparison) -> dict[str, plots.Plot]:
         "mcnemar": plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
         "overlap": plots.agreement_matrix(errors.error_overlap(found.correct)),
         "reliability": plots.reliability_diagrams(calibration.curves(runs, found.temperatures)),
+        "answered": plots.answered_curves(calibration.answered(runs, found.temperatures)),
         "cases": plots.case_gallery(pairs, IMAGES, names, "Confused:"),
     }
 
@@ -148,15 +149,15 @@ def test_the_confusion_matrix_says_what_is_taken_for_what():
     [(0.99, "over", "29.0 points above"), (0.4, "under", "30.0 points below")],
 )
 def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
-    runs = {"A": synthetic.record("A", 0.7, confidence=confidence)}
-    _, alt = plots.reliability_diagrams(calibration.curves(runs, {"A": 1.0}))
+    runs = {"A": [synthetic.record("A", 0.7, confidence=confidence)]}
+    _, alt = plots.reliability_diagrams(calibration.curves(runs, {"A": [1.0]}))
     assert f"most {kind}confident before scaling: its confidence is on average {gap}" in alt
 
 
 def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
     names = [f"MobileNetV3-small {i}, from scratch" for i in range(11)]
-    runs = dict.fromkeys(names, synthetic.record("A", 0.7))
-    figure, _ = plots.reliability_diagrams(calibration.curves(runs, dict.fromkeys(names, 1.0)))
+    runs = dict.fromkeys(names, [synthetic.record("A", 0.7)])
+    figure, _ = plots.reliability_diagrams(calibration.curves(runs, dict.fromkeys(names, [1.0])))
     figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     boxes = [
@@ -206,7 +207,7 @@ def crowded() -> pd.DataFrame:
     [
         (eleven_models(), ["train_seconds"], None),
         (eleven_models(), ["train_seconds"], audit.STUDY),
-        (eleven_models(), ["latency_ms", "memory_mb", "parameters", "flops"], None),
+        (eleven_models(), ["latency_ms_p95", "memory_mb", "parameters", "flops"], None),
         (TEN.table, ["train_seconds"], None),
         (TEN.table, ["train_seconds"], audit.STUDY),
         (crowded(), ["train_seconds"], None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import re
 
@@ -56,9 +57,8 @@ def test_only_some_of_many_names_are_given():
 
 def test_clear_winner_is_named_with_its_distance():
     found = text.summarise(synthetic.clear_winner())
-    assert found.headline.startswith("**Alpha** is the most accurate model: 95.0%")
-    assert "No other model is statistically tied" in found.headline
-    assert "Beta, is 7.0 points (95% interval 5." in found.headline
+    assert found.headline.startswith("**Alpha** is the most accurate of these fitted models: 95.0%")
+    assert "The next, Beta, is told apart from it: 7.0 points (95% interval 5." in found.headline
     assert "Best under 60 s of training time: **Beta**" in found.markdown()
     assert "No other model comes within 1 point of **Alpha**" in found.markdown()
 
@@ -117,9 +117,12 @@ def test_winner_beaten_on_time_by_a_tied_model():
         synthetic.record("Poor", labels < 3, train_seconds=50),
     ]
     found = summary(records)
-    assert "Statistically tied with it, after correction for 3 comparisons: Fast" in found
+    assert found.startswith("**Slow** scored highest of these fitted models: 90.0%")
+    assert "Not told apart from it, after correction for 2 comparisons: Fast" in found
+    assert "Behind by: Fast 0.1 points (95% interval " in found
+    assert "Equivalent to the best within 0.5 points: Fast." in found
     assert "**Fast** is the fastest to train: it takes 3 s, Slow 900 s." in found
-    assert "another model trains as fast or faster and is as accurate or more: Poor." in found
+    assert "another model is at least as accurate and trains faster: Poor." in found
     assert "Every time is that of one run." in found
 
 
@@ -141,7 +144,7 @@ def test_a_single_model_gets_no_verdict_and_no_model_a_notice():
 
 def test_missing_models_are_named_and_the_lead_is_qualified():
     found = summary(synthetic.clear_winner(), missing=["VGG16"])
-    assert "Without a result: VGG16" in found and "of those that ran" in found
+    assert "Without a result: VGG16" in found and "of the fitted models that ran" in found
 
 
 def test_a_model_of_which_one_seed_failed_is_not_missing():
@@ -179,10 +182,11 @@ def test_two_models_are_judged_by_mcnemar_alone():
 
 def test_the_best_two_are_compared_before_and_after_correction():
     found = verdict.compare(synthetic.clear_winner())
-    before = significance.mcnemar_p(found.correct["Alpha"], found.correct["Beta"])
-    after = found.p_values.loc["Alpha", "Beta"]
+    before = significance.mcnemar_p(found.correct["Alpha"][0], found.correct["Beta"][0])
+    after = found.behind.loc["Beta", "p_holm"]
     sentence = text.evidence(found)
-    assert before < after and sentence.endswith(f"gives p = {before:.2g}, after it {after:.2g}.")
+    assert before <= after and f"gives p = {before:.2g} before correction" in sentence
+    assert sentence.endswith(f"after it p = {after:.2g}.")
     assert sentence.startswith("Cochran's Q over the 3 models")
 
 
@@ -230,7 +234,7 @@ def test_several_leaders_are_spoken_of_as_several():
         ]
     )
     assert "**A** and **B** share the highest accuracy" in found
-    assert "Statistically tied with them, after correction for 6 comparisons: C (89.9%)." in found
+    assert "Not told apart from them, after correction for 3 comparisons: C (89.9%)." in found
 
 
 def test_how_well_accuracies_are_known_is_told_from_the_best_known_to_the_least():
@@ -247,7 +251,7 @@ def test_transfer_learning_counts_only_with_weights():
     )
     tied = summary([loaded, synthetic.record("Tree", 0.949), synthetic.record("Stump", 0.7)])
     assert "(95% interval \N{MINUS SIGN}" in tied
-    assert "That is no significant difference, after correction for 3 comparisons." in tied
+    assert "That is no significant difference, after correction for 2 comparisons." in tied
     second = synthetic.record("Lite", 0.9, weights=Weights(source="package"))
     assert "the best pre-trained network, Net" in summary([loaded, second, other])
     assert "points" in (
@@ -286,29 +290,84 @@ def test_the_cheapest_near_the_best_are_named_for_each_cost():
     )
 
 
-def test_means_over_seeds_are_told():
-    records = [
-        synthetic.record("A", accuracy, seed=seed, rng=seed)
-        for seed, accuracy in ((1, 0.90), (2, 0.92))
+def of_seeds(model: str, *accuracies: float, **fields: object) -> list:
+    """Fits of a model with so many seeds."""
+    return [
+        synthetic.record(model, accuracy, seed=seed, rng=seed, **fields)
+        for seed, accuracy in enumerate(accuracies, 1)
     ]
-    assert "**A** 91.0%, with a standard deviation of 1.41 points over 2 seeds" in summary(records)
-    assert "was trained once" not in summary(records)
-    assert "Everything else here is about each model's first seed." in summary(records)
-    other = [
-        synthetic.record("B", accuracy, seed=seed, rng=seed)
-        for seed, accuracy in ((1, 0.95), (2, 0.6))
-    ]
-    found = summary([*records, *other])
-    assert found.startswith("**B** is the most accurate") and "**A** 91.0%" in found
-    assert "about each model's first seed, by which B is ahead." in found
+
+
+def test_means_over_seeds_decide_and_are_told_as_recipes():
+    records = of_seeds("A", 0.90, 0.92)
+    found = summary(records)
+    assert "**A** 90.0% to 92.0% (standard deviation 1.41 points, 2 seeds)" in found
+    assert "was trained once" not in found
+    other = of_seeds("B", 0.95, 0.6)  # its first seed is ahead, its mean is not
+    found = summary([*other, *records])
+    assert found.startswith("**A** scored highest of these recipes: 91.0%")
+    assert "the mean over 2 seeds (95% interval" in found
+    assert "Of 4 pairs of a training of A and one of B, A is the more accurate" in found
+    assert "on these images in 2." in found
+    once = summary([*records, synthetic.record("C", 0.5)])
+    assert "of these fitted models" in once and "C was trained once" in once
+
+
+def test_a_deterministic_model_is_said_to_need_one_fit():
+    found = summary([*of_seeds("A", 0.90, 0.92), synthetic.record("svm", 0.8)])
+    assert "SVM draws nothing at random in training: one fit is enough." in found
+    assert "of these recipes" in found and "trained once" not in found
+
+
+def test_with_seeds_the_evidence_is_about_images_and_seeds_together():
+    records = [*of_seeds("A", 0.90, 0.92), *of_seeds("B", 0.70, 0.72)]
+    sentence = text.evidence(verdict.compare(records))
+    assert "images and seeds together" in sentence and "McNemar" not in sentence
+    assert "Cochran" not in sentence
+
+
+def test_what_the_lead_owes_to_averaged_views_stands_beside_it():
+    one_view = synthetic.record("A", 0.88).proba
+    best = synthetic.record("A", 0.9, history=3, views=6, one_view_proba=one_view)
+    found = summary([best, synthetic.record("B", 0.7)])
+    words = "A predicts from the mean over 6 views of an image; from one view it scores 88.0%"
+    assert words in found
+    assert "views" not in summary([synthetic.record("A", 0.9, history=3)])
+
+
+def test_no_temperature_is_advised_where_none_was_found():
+    constant = synthetic.predict(synthetic.labels_of(200, 5), np.arange(200) % 5 == 0, 5)
+    run = synthetic.record("Constant", synthetic.labels_of(2000, 5) == 0, validation=constant)
+    found = verdict.compare([run])
+    assert calibration.at_bound(20.0) and calibration.at_bound(0.05)
+    stuck = dataclasses.replace(found, temperatures={"Constant": [20.0]})
+    assert text.scaling_advice(stuck) == ""
+
+
+def test_scaling_that_makes_calibration_worse_is_said():
+    labels = synthetic.labels_of(200, 5)
+    timid = synthetic.predict(labels, np.ones(200, bool), 5, confidence=0.6)
+    bold = synthetic.record("Bold", 0.8, confidence=0.8, validation=timid)
+    assert "raises the calibration error of Bold (0.000 to 0." in summary([bold])
+
+
+def test_a_p_value_of_nothing_is_a_bound():
+    assert text.p_words(0.0) == "p below 1e-16" and text.p_words(0.02) == "p = 0.02"
+
+
+def test_equal_accuracies_are_no_lead():
+    even = np.arange(2000) % 10 > 0
+    odd = np.roll(even, 1)  # errs as often, on other images
+    found = summary([synthetic.record("A", even), synthetic.record("B", odd)])
+    assert "share the highest accuracy" in found and "0.0 points ahead" not in found
+    assert "All score the same, so there is no winner" in found
 
 
 def test_what_an_average_gives_is_told_with_its_interval():
-    runs = table.representatives([synthetic.record(name, 0.9) for name in "ABCD"])
+    runs = table.by_model([synthetic.record(name, 0.9) for name in "ABCD"])
     ensemble = calibration.average_ensemble(runs, calibration.temperatures(runs))
-    gain, low, high = (
-        f"{100 * value:+.1f}".replace("-", "\N{MINUS SIGN}") for value in ensemble.gain
-    )
+    parts = (ensemble.gain.value, ensemble.gain.low, ensemble.gain.high)
+    gain, low, high = (f"{100 * one:+.1f}".replace("-", "\N{MINUS SIGN}") for one in parts)
     sentence = text.ensemble_sentence(ensemble)
     assert (
         "the 3 best models on validation images" in sentence
@@ -330,7 +389,7 @@ def test_what_an_average_gives_is_told_with_its_interval():
 )
 def test_there_are_words_for_any_number_of_models(records):
     found = summary(records) + text.evidence(verdict.compare(records))
-    assert "nan" not in found and "None" not in found
+    assert "nan" not in found and "None " not in found.replace("None of the others", "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,236 @@
+"""The tables of a comparison, with their captions: what ``notebooks/01_comparison.py`` shows."""
+
+from __future__ import annotations
+
+import pandas as pd
+from IPython.display import Markdown, display
+
+from fmlib.scores import CALIBRATION_BINS, SMALLEST
+from fmreport import plots, studies
+from fmreport.compare import calibration, errors, table
+from fmreport.compare.significance import MARGIN
+from fmreport.compare.verdict import Comparison
+from fmreport.show import show_figure, show_table
+from fmreport.text import interval, kind_of_memory, literal, share_answered
+
+COSTS = {  # columns of the overview, as the table calls them, and how it writes their numbers
+    "train_seconds": ("Training (s)", ",.1f"),
+    "fit_wall_seconds": ("Whole fit (s)", ",.1f"),
+    "latency_ms": ("One image (ms)", ",.2f"),
+    "latency_ms_p95": ("95% of images (ms)", ",.2f"),
+    "memory_mb": ("Added memory (MiB)", ",.0f"),
+    "process_mb": ("Whole process (MiB)", ",.0f"),
+    "model_mb": ("On disk (MiB)", ",.1f"),
+}
+TARGETS = (0.95, 0.98, 0.99)  # accuracies that one may want of answers
+
+
+def show_models(found: Comparison) -> None:
+    """Every model's accuracy and what it costs."""
+    local = found.local.assign(model_mb=found.local["model_bytes"] / 2**20)
+    costs = {cost: words for cost, words in COSTS.items() if local[cost].notna().any()}
+    percent = 100 * found.table[["accuracy", "low", "high"]]
+    shown = pd.DataFrame(
+        {"Accuracy (%)": percent["accuracy"], "95% interval": interval(percent, ".1f")}
+    )
+    for cost, (name, _) in costs.items():
+        shown[name] = local[cost]  # a dash where it was measured elsewhere
+    machine = local["machine"].iloc[0] if len(local) else "no machine"
+    show_table(
+        shown.rename_axis("Model"),
+        f"Every model: accuracy on {found.images:,} test images with its 95% interval, and what it "
+        f"costs, the median where a model has several fits. Times and memory are those of "
+        f"{machine}. “Training” counts training steps only, “whole fit” everything until the model "
+        "is ready; one image's time is the median, and what 95% of images stay below; added "
+        f"memory{kind_of_memory(local)} is what the fit needs on top of the "
+        f"{local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images take, "
+        "which the whole process's peak includes. Bold: the best of a column.",
+        "models",
+        best={"Accuracy (%)": "max"} | {name: "min" for name, _ in costs.values()},
+        formats={"Accuracy (%)": ".1f"} | dict(costs.values()),
+    )
+
+
+def show_behind(found: Comparison) -> None:
+    """How far every other model is behind the best."""
+    behind = found.behind
+    if behind.empty:
+        return
+    apart = 100 * behind[["value", "low", "high"]].astype(float)
+    within = f"within {100 * MARGIN:g} points"
+    shown = pd.DataFrame(
+        {
+            "behind": apart["value"],
+            "95% interval": interval(apart, ".2f"),
+            "p, corrected": behind["p_holm"].map("{:.2g}".format),
+            within: behind["equivalent"].map({True: "yes", False: "no"}),
+        }
+    )
+    words = ""
+    if (behind["pairs"] > 1).any():
+        shown["pairs lost"] = [f"{row.wins:g} of {row.pairs}" for row in behind.itertuples()]
+        words = (
+            " “Pairs lost”: of all pairs of a training of the best and one of this model, how many "
+            "the best wins; a tie counts half."
+        )
+    show_table(
+        shown.rename_axis("Model"),
+        f"How far each model is behind {literal(next(iter(found.runs)))}, in points of accuracy. "
+        f"“{within.capitalize()}”: whether two one-sided tests at 5% put the difference there, "
+        f"which says more than not telling two models apart.{words}",
+        "behind",
+        formats={"behind": ".2f"},
+    )
+
+
+def show_seeds(found: Comparison) -> None:
+    """How accuracy varies over the seeds of each model."""
+    seeds = found.seeds
+    if not (seeds["seeds"] > 1).any():
+        words = "Here every model was trained once, so that nothing is known of other seeds."
+        display(Markdown(words))
+        return
+    columns = ["mean", "sd", "lowest", "highest"]
+    shown = (100 * seeds[columns]).assign(seeds=seeds["seeds"])
+    shown["note"] = seeds["deterministic"].map({True: "draws nothing at random", False: ""})
+    show_table(
+        shown.rename_axis("Model"),
+        "Test accuracy (%) over the seeds of each model. With its seed a fit changes its split of "
+        "the training images, the random changes to them, and where it starts.",
+        "seeds",
+        best={"mean": "max"},
+        formats=dict.fromkeys(columns, ".2f"),
+    )
+
+
+def show_given(found: Comparison) -> None:
+    """What each model was given that others were not."""
+    given = table.advantages(found.runs)
+    tried = {name: studies.trials(fits[0].model) for name, fits in found.runs.items()}
+    shown = pd.DataFrame(
+        {
+            "settings tried": pd.Series(tried),
+            "epochs": given["epochs"],
+            "views": given["views"],
+            "accuracy (%)": 100 * given["accuracy"],
+            "of one view (%)": 100 * given["one_view"],
+        }
+    )
+    show_table(
+        shown.loc[list(found.runs)].rename_axis("Model"),
+        "What each model was given: settings tried on validation images; of networks also "
+        "epochs of training, the views of an image that a prediction averages, and the accuracy "
+        "with and without that.",
+        "given",
+        formats={"epochs": ",.0f", "views": ",.0f"}
+        | dict.fromkeys(("accuracy (%)", "of one view (%)"), ".2f"),
+    )
+
+
+def show_validation(found: Comparison) -> None:
+    """Accuracy on the validation and on the test images."""
+    held_out = table.validation_table(found.runs)
+    fits, higher = int(held_out["fits"].sum()), int(held_out["higher"].sum())
+    words = f"Of {fits:,} fits, {higher:,} score higher on their validation images."
+    if 2 * higher > fits:
+        words += " A number that was chosen on validation images promises more than it keeps."
+    display(Markdown(words))
+    columns = ["validation", "test", "difference"]
+    show_table(
+        (100 * held_out[columns]).rename_axis("Model"),
+        "Accuracy (%) on the validation and on the test images, and the difference.",
+        "validation",
+        formats={"validation": ".2f", "test": ".2f", "difference": "+.2f"},
+    )
+
+
+def show_spread(found: Comparison) -> None:
+    """How times vary over the fits of a model; nothing where no model has several."""
+    several = found.local[found.local["seeds"] > 1]
+    if several.empty:
+        return
+    shown = pd.DataFrame(
+        {
+            "fits": several["seeds"],
+            "training (s)": several["train_seconds"],
+            "least to most": interval(table.extremes(several, "train_seconds"), ".3g"),
+            "95% of images (ms)": several["latency_ms_p95"],
+            "from fit to fit": interval(table.extremes(several, "latency_ms_p95"), ".3g"),
+        }
+    )
+    show_table(
+        shown.rename_axis("Model"),
+        f"How times vary from fit to fit on {several['machine'].iloc[0]}: median, least and most.",
+        "spread",
+        formats={"training (s)": ",.1f", "95% of images (ms)": ",.2f"},
+    )
+
+
+def show_calibration(found: Comparison) -> None:
+    """Log loss and calibration error, before and after temperature scaling."""
+    calibrated = calibration.calibration_table(found.runs, found.temperatures)
+    names = {"temperature": "T", "log_loss": "Log loss", "log_loss_scaled": "Log loss scaled"}
+    names |= {"ece": "ECE", "ece_scaled": "ECE scaled"}
+    shown = calibrated[[*names]].rename(columns=names)
+    shown["95% interval"] = interval(calibrated, ".3f")
+    shown["equal mass"] = calibrated["ece_mass_scaled"]
+    perfect = calibrated[["floor", "floor_most"]].set_axis(["low", "high"], axis=1)
+    shown["if perfect"] = interval(perfect, ".3f")
+    best = ["Log loss", "Log loss scaled"]
+    for column in ("ece", "ece_scaled"):
+        lowest = calibrated[calibrated[column] == calibrated[column].min()]
+        if (lowest[column] > lowest["floor_most"]).all():  # else it cannot be told from perfect
+            best.append(names[column])
+    show_table(
+        shown.rename_axis("Model"),
+        f"Log loss and expected calibration error (ECE, {CALIBRATION_BINS} bins of equal width) on "
+        "the test images, before and after temperature scaling; the interval is that of the scaled "
+        "ECE, and beside it stands the scaled ECE in bins of equally many images. “If perfect”: "
+        "what perfectly calibrated probabilities of the same confidence would show on so many "
+        "images, on average to the 95th percentile; an error in there cannot be told from none, "
+        "and where the least one lies there no best value is marked. No probability counts as "
+        f"smaller than {SMALLEST:g} before scaling, which spares trees, whose leaves give many a "
+        "class none at all.",
+        "calibration",
+        best=dict.fromkeys(best, "min"),
+        formats={"T": ".2f"} | dict.fromkeys([*[*names.values()][1:], "equal mass"], ".3f"),
+    )
+
+
+def show_answered(found: Comparison) -> None:
+    """How accurate the models are when they answer only the images that they are sure of."""
+    curve = calibration.answered(found.runs, found.temperatures)
+    show_figure(
+        plots.answered_curves(curve),
+        "Accuracy of the answers when only the surest images are answered, of the most accurate "
+        f"{min(plots.CURVES, len(found.runs))} models.",
+        "answered",
+    )
+    limits = calibration.thresholds(curve, TARGETS)
+    columns = {
+        f"{target:.0%} accurate": limits[limits["target"] == target]
+        .set_index("model")
+        .apply(share_answered, axis=1)
+        for target in TARGETS
+    }
+    show_table(
+        pd.DataFrame(columns).loc[list(found.runs)].rename_axis("Model"),
+        "How many of the images a model may answer to be so accurate on them, and from which "
+        "scaled confidence on. This is read off the test images, so it promises a little too much.",
+        "thresholds",
+    )
+
+
+def show_candidates(found: Comparison, names: tuple[str, ...]) -> None:
+    """Every test image whose label the models contradict; ``names`` are the classes'."""
+    candidates = errors.noise_candidates(found.runs, found.temperatures)
+    for column in ("label", "prediction"):
+        candidates[column] = [names[number] for number in candidates[column]]
+    candidates["share"] *= 100
+    candidates.columns = ["image", "label", "models say", "confidence", "models agreeing (%)"]
+    show_table(
+        candidates,
+        "All candidates for a wrong label, the surest first; images by number in the test set.",
+        "candidates",
+        formats={"image": "d", "confidence": ".3f", "models agreeing (%)": ".0f"},
+    )
