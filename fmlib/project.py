@@ -51,6 +51,11 @@ class Project:
         """What searches and ablations gave."""
         return self.docs / "studies"
 
+    @property
+    def publications(self) -> Path:
+        """Every accuracy on test images that was ever published, as a table."""
+        return self.docs / "publications.csv"
+
     def published(self, profile: str) -> Path:
         """Where a profile's report is published, and below it ``results``."""
         return self.docs if profile == "cpu" else self.docs / profile

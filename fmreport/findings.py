@@ -5,13 +5,17 @@ from __future__ import annotations
 import pandas as pd
 from IPython.display import Markdown, display
 
+from fmlib.models.registry import MODELS
+from fmlib.profiles import Profile
+from fmlib.project import Project
+from fmlib.results import load
 from fmlib.scores import CALIBRATION_BINS, SMALLEST
 from fmreport import plots, studies
 from fmreport.compare import calibration, errors, table
 from fmreport.compare.significance import MARGIN
 from fmreport.compare.verdict import Comparison
 from fmreport.show import show_figure, show_table
-from fmreport.text import interval, kind_of_memory, literal, share_answered
+from fmreport.text import interval, kind_of_memory, listed, literal, share_answered
 
 COSTS = {  # columns of the overview, as the table calls them, and how it writes their numbers
     "train_seconds": ("Training (s)", ",.1f"),
@@ -218,6 +222,62 @@ def show_answered(found: Comparison) -> None:
         "How many of the images a model may answer to be so accurate on them, and from which "
         "scaled confidence on. This is read off the test images, so it promises a little too much.",
         "thresholds",
+    )
+
+
+def show_looks(project: Project, profile: str = "cpu") -> None:
+    """How often the test images were looked at: all accuracies that were published."""
+    if not project.publications.is_file():
+        return
+    every = pd.read_csv(project.publications)
+    own = every[every["profile"] == profile]
+    scores = 100 * own.pivot_table("accuracy", "model", "publication")
+    models = list(scores.index)
+    scores.index = [literal(MODELS[name].title) if name in MODELS else name for name in models]
+    scores.columns = [str(number) for number in scores.columns]
+    tried = pd.Series([studies.trials(name, project) for name in models], scores.index)
+    days = own.drop_duplicates("publication")["date"]
+    show_table(
+        scores.assign(**{"settings tried": tried}).rename_axis("Model"),
+        f"Accuracy (%) on the test images in each of the {len(days)} publications of the profile "
+        f"{profile}, from {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
+        "settings were tried on validation images. Between publications recipes changed, with validation "
+        "images to choose by; yet whoever publishes often sees often.",
+        "looks",
+        formats=dict.fromkeys(scores.columns, ".2f"),
+    )
+
+
+def show_published(profile: Profile, name: str, data_sha256: str) -> None:
+    """The published results of another profile on the same data, on its own machine."""
+    folder = profile.project.published(name) / "results"
+    if name == profile.name or not folder.is_dir():
+        return
+    results = [load(path) for path in sorted(folder.glob("*/seed-*"))]
+    if not results or results[0].data_sha256 != data_sha256:
+        return
+    overview = table.overview(table.by_model(results))
+    percent = 100 * overview[["accuracy", "low", "high"]]
+    shown = pd.DataFrame(
+        {
+            "Accuracy (%)": percent["accuracy"],
+            "95% interval": interval(percent, ".1f"),
+            "Training (s)": overview["train_seconds"],
+            "Whole fit (s)": overview["fit_wall_seconds"],
+            "One image (ms)": overview["latency_ms"],
+            "Video memory (MiB)": overview["vram_mb"],
+        }
+    )
+    machines = listed(dict.fromkeys(overview["machine"]))
+    show_table(
+        shown.rename_axis("Model"),
+        f"What the profile {name} gives on {machines}. Its recipes are made for that machine, so "
+        "its times stand beside no others of this report.",
+        f"published-{name}",
+        best={"Accuracy (%)": "max"} | dict.fromkeys([*shown.columns[2:]], "min"),
+        formats={"Accuracy (%)": ".1f"}
+        | dict.fromkeys(("Training (s)", "Whole fit (s)"), ",.1f")
+        | {"One image (ms)": ",.2f", "Video memory (MiB)": ",.0f"},
     )
 
 

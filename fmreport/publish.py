@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -57,10 +58,27 @@ def publish(profile: Profile) -> Path:
         record.mkdir(parents=True)
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             shutil.copyfile(job.folder / name, record / name)
+    note_publication(profile, found)
     if profile.name == "cpu":
         take_picture(target / "index.html", docs / "report.png")
     readme.write_text(text, encoding="utf-8")
     return target
+
+
+def note_publication(profile: Profile, found: list[Result]) -> None:
+    """Add the accuracies to the table of all that were published, unless the last are the same."""
+    path = profile.project.publications
+    columns = ["publication", "date", "profile", "model", "seed", "accuracy"]
+    before = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=columns)
+    own = before[before["profile"] == profile.name]
+    number = int(own["publication"].max()) if len(own) else 0
+    rows = [(one.model, one.seed, round(one.accuracy, 6)) for one in found]
+    last = own.loc[own["publication"] == number, columns[3:]]
+    if {*last.itertuples(index=False, name=None)} == {*rows}:
+        return
+    head = (number + 1, datetime.now(UTC).date().isoformat(), profile.name)
+    added = pd.DataFrame([(*head, *row) for row in rows], columns=columns)
+    pd.concat([before, added]).to_csv(path, index=False, lineterminator="\n")
 
 
 def publishable(profile: Profile) -> list[Result]:

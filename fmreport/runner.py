@@ -45,6 +45,7 @@ CALLED = ("plots", "show", "text", "sections", "studies", "findings")
 # what notebooks call; the modules that come after telling change no notebook
 TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
+KEPT = (".py", ".yaml", ".csv", ".json")  # files that a notebook may depend on
 START_SECONDS = 8.0  # of a fit: Python, the libraries, the data
 
 
@@ -334,14 +335,16 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
             )
     package = Path(__file__).parent
     code = [path for name in TELLING for path in _files(package / name)]
-    studies = [*_files(profile.project.studies), *_files(profile.project.tables)]
-    digest.update(_content([*code, *_files(Path(fitting.__file__).parent), *studies]))
+    project = profile.project
+    kept = (project.studies, project.tables, project.publications, project.published("gpu"))
+    content = [*code, *_files(Path(fitting.__file__).parent)]
+    digest.update(_content([*content, *(path for place in kept for path in _files(place))]))
     return digest.hexdigest()
 
 
 def _files(path: Path) -> list[Path]:
     found = path.rglob("*") if path.is_dir() else [path]
-    return [one for one in found if one.suffix in (".py", ".yaml", ".csv") and one.is_file()]
+    return [one for one in found if one.suffix in KEPT and one.is_file()]
 
 
 def _content(paths: Iterable[Path]) -> bytes:

@@ -171,6 +171,9 @@ show_figure(
     "costs",
 )
 
+# %% tags=["fashion-mnist", "remove-input"]
+findings.show_published(settings, "gpu", data.data_sha256)
+
 # %% [markdown]
 # ## Class by class
 #

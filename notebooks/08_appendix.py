@@ -35,6 +35,14 @@ sections.show_settings(settings, records)
 for model in settings.models:
     show_studies(model, settings.project)
 
+# %% [markdown] tags=["fashion-mnist"]
+# ## How often the test images were looked at
+#
+# A test set is worn out by looking. The project's history has every publication of its results.
+
+# %% tags=["fashion-mnist", "remove-input"]
+findings.show_looks(settings.project)
+
 # %% [markdown]
 # ## Training, epoch by epoch
 

@@ -156,8 +156,8 @@ def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
 
 def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
     names = [f"MobileNetV3-small {i}, from scratch" for i in range(11)]
-    runs = dict.fromkeys(names, [synthetic.record("A", 0.7)])
-    figure, _ = plots.reliability_diagrams(calibration.curves(runs, dict.fromkeys(names, [1.0])))
+    runs = {key: [synthetic.record("A", 0.7)] for key in names}
+    figure, _ = plots.reliability_diagrams(calibration.curves(runs, {key: [1.0] for key in names}))
     figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     boxes = [
