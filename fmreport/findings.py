@@ -135,7 +135,9 @@ def show_validation(found: Comparison) -> None:
     """Accuracy on the validation and on the test images."""
     held_out = table.validation_table(found.runs)
     fits, higher = int(held_out["fits"].sum()), int(held_out["higher"].sum())
-    words = f"Of {fits:,} fits, {higher:,} score higher on their validation images."
+    words = f"Of {fits:,} fits {higher:,} score higher on their validation images."
+    if higher == fits:
+        words = f"All {fits:,} fits score higher on their validation images."
     if 2 * higher > fits:
         words += " A number that was chosen on validation images promises more than it keeps."
     display(Markdown(words))
@@ -228,6 +230,7 @@ def show_answered(found: Comparison) -> None:
 def show_looks(project: Project, profile: str = "cpu") -> None:
     """How often the test images were looked at: all accuracies that were published."""
     if not project.publications.is_file():
+        display(Markdown("No publication is on record."))
         return
     every = pd.read_csv(project.publications)
     own = every[every["profile"] == profile]
@@ -239,9 +242,10 @@ def show_looks(project: Project, profile: str = "cpu") -> None:
     days = own.drop_duplicates("publication")["date"]
     show_table(
         scores.assign(**{"settings tried": tried}).rename_axis("Model"),
-        f"Accuracy (%) on the test images in each of the {len(days)} publications of the profile "
-        f"{profile}, from {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
-        "settings were tried on validation images. Between publications recipes changed, with validation "
+        f"Accuracy (%) on the test images in each of the {len(days)} earlier publications of the "
+        f"profile {profile}, from {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
+        "settings were tried on validation images. Between publications recipes changed, with "
+        "validation "
         "images to choose by; yet whoever publishes often sees often.",
         "looks",
         formats=dict.fromkeys(scores.columns, ".2f"),

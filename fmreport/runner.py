@@ -336,7 +336,7 @@ def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
     package = Path(__file__).parent
     code = [path for name in TELLING for path in _files(package / name)]
     project = profile.project
-    kept = (project.studies, project.tables, project.publications, project.published("gpu"))
+    kept = (project.studies, project.tables, project.published("gpu"))
     content = [*code, *_files(Path(fitting.__file__).parent)]
     digest.update(_content([*content, *(path for place in kept for path in _files(place))]))
     return digest.hexdigest()

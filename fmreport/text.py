@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import pandas as pd
 
+from fmlib.data import Images
+from fmlib.models.base import Estimator
+from fmlib.models.registry import MODELS
 from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, errors, significance, table, verdict
 from fmreport.compare.errors import worst_classes
@@ -74,9 +77,10 @@ def spread(values: Iterable[float], spec: str) -> str:
 
 
 def interval(table: pd.DataFrame, spec: str) -> pd.Series:
-    """The columns low and high as text, with an en dash between."""
-    texts = table[["low", "high"]].map(f"{{:{spec}}}".format).astype(object)
-    return texts["low"] + "\N{EN DASH}" + texts["high"]
+    """The columns low and high as text, with an en dash between, or "to" where one is negative."""
+    texts = table[["low", "high"]].map(lambda value: number(value, spec)).astype(object)
+    between = " to " if (table["low"] < 0).any() else "\N{EN DASH}"
+    return texts["low"] + between + texts["high"]
 
 
 def points(fraction: float) -> str:
@@ -203,8 +207,11 @@ def _ties(found: Comparison, leaders: Sequence[str]) -> str:
     others = [name for name in found.tied if name not in leaders]
     them = "it" if len(leaders) == 1 else "them"
     if len(found.tied) == len(found.runs):
-        first = f"None of the others is told apart from {them}" if others else "All score the same"
-        return f"{first}, so there is no winner{_corrected(found)}.{_each_tie(found, others)}"
+        if not others:
+            return "All score the same, so there is no winner."
+        who = "No other is" if len(others) > 1 else f"{others[0]} is not"
+        untold = f"{who} told apart from {them}{_corrected(found)}, so there is no winner."
+        return untold + _each_tie(found, others)
     if others:
         names = with_accuracy(found, others)
         told = f"Not told apart from {them}{_corrected(found)}: {names}."
@@ -285,18 +292,22 @@ def evidence(found: Comparison) -> str:
     if row["pairs"] > 1:
         return (
             f"{first} is {difference(row)} ahead of {second}, images and seeds together, which"
-            f" gives {p_words(row['p_value'])} for no difference, {p_words(row['p_holm'])} after "
-            f"correction for {len(found.behind)} comparisons with the best."
+            f" gives {p_words(row['p_value'])} for no difference{_after(found, row)}."
         )
     right, other = found.correct[first][0], found.correct[second][0]
     told = _any_difference(found) if others and found.seeds["seeds"].max() == 1 else ""
-    corrected = f", after it {p_words(row['p_holm'])}" if others else ""
     return (
         f"{told}Of the two most accurate, {first} alone is correct on {(right & ~other).sum()} "
         f"images and {second} alone on {(other & ~right).sum()}; McNemar's exact test gives "
-        f"{p_words(row['p_value'])}"
-        + (f" before correction for the comparisons with the best{corrected}." if others else ".")
+        f"{p_words(row['p_value'])}{_after(found, row)}."
     )
+
+
+def _after(found: Comparison, row: pd.Series) -> str:
+    """The p-value after correction, where there is more than one comparison."""
+    if len(found.behind) < 2:
+        return ""
+    return f", and {p_words(row['p_holm'])} after correction for {len(found.behind)} comparisons"
 
 
 def p_words(p_value: float) -> str:
@@ -377,7 +388,10 @@ def near_best(found: Comparison, points: float) -> str:
         return ""
     merits: dict[str, list[str]] = {}
     for cost, (*_, merit) in COSTS.items():
-        merits.setdefault(here[cost].idxmin(), []).append(merit)
+        if (here[cost] == here[cost].min()).sum() == 1:
+            merits.setdefault(here[cost].idxmin(), []).append(merit)
+    if not merits:
+        return ""
     each = [f"**{name}** {listed(its)}" for name, its in merits.items()]
     return f"Within {points:g} {unit} of the best, {'; '.join(each)}."
 
@@ -499,8 +513,8 @@ def hardest_class(worst: pd.DataFrame) -> str:
     worst = worst.assign(**{"class": worst["class"].map(literal)})
     count, models = worst["class"].value_counts(), len(worst)
     unclear = int(worst["tied"].map(bool).sum())
-    ties = f" Other classes are tied with the worst of {unclear} of {models} models."
-    ties = ties if unclear else ""
+    whose = "it" if models == 1 else f"the worst of {unclear} of {models} models"
+    ties = f" Other classes are tied with {whose}." if unclear else ""
     if count.iloc[0] == 1 < models:
         rows = worst[["class", "f1"]].itertuples()
         each = listed(f"{f1:.2f} for {name} by {model}" for model, name, f1 in rows)
@@ -548,22 +562,43 @@ def trained_once(seeds: pd.DataFrame) -> str:
     fixed = list(seeds.index[single & seeds["deterministic"]])
     words = []
     if once:
-        who = "Every model" if len(once) == len(seeds) else listed(once)
+        who = listed(once) + (" was" if len(once) == 1 else " were")
+        if len(once) + len(fixed) == len(seeds):
+            who = "Every model was" if not fixed else "Every other model was"
         words.append(
-            f"{who} was trained once: what another seed would score is not known, and no interval "
-            "here covers it."
+            f"{who} trained once: what another seed would score is not known, and no interval here "
+            "covers it."
         )
-    if fixed and (len(once) < len(seeds)):
-        are = "draws" if len(fixed) == 1 else "draw"
-        words.append(f"{listed(fixed)} {are} nothing at random in training: one fit is enough.")
+    if fixed:
+        draw = "draws" if len(fixed) == 1 else "draw"
+        words.insert(0, f"{listed(fixed)} {draw} nothing at random in training: one fit is enough.")
+    return " ".join(words)
+
+
+def surprises(found: Comparison, images: Images) -> str:
+    """What figures are made of that would surprise; "" where there is none. ``images`` are those
+    of training."""
+    models = {fits[0].model for name, fits in found.runs.items() if name in found.local.index}
+    words = []
+    if any(issubclass(MODELS[name], Estimator) for name in models & MODELS.keys()):
+        copy = images[0].size * len(images) * 4 / 2**20
+        words.append(
+            "The memory of a classical model is mostly not the model: it learns from copies of the "
+            f"images as numbers of four bytes, of which one takes {copy:,.0f} MiB."
+        )
+    if "random_forest" in models:
+        words.append(
+            "A forest hands its trees to threads at every call, which for a single image takes "
+            "longer than asking the trees."
+        )
     return " ".join(words)
 
 
 def timed(local: pd.DataFrame) -> str:
     """How far times may be trusted."""
-    ratio = table.time_spread(local)
-    if ratio == 1:
+    if not (local["seeds"] > 1).any():
         return TIMED_ONCE
+    ratio = table.time_spread(local)
     return (
         f"Times are medians over a model's fits. The slowest fit of a model took up to {ratio:.1f} "
         "times as long as its quickest here, and “faster” is said only beyond that."

@@ -143,7 +143,7 @@ findings.show_validation(found)
 # %% tags=["remove-input"]
 left_out = text.left_out_sentence(found.elsewhere, local)
 alone = f"All times were measured on {machine}, one model at a time, each in a process of its own."
-display(Markdown(left_out or alone))
+display(Markdown(f"{left_out or alone} {text.surprises(found, data.train_images)}"))
 show_figure(
     plots.time_dots(local), f"Time to train, and to classify the test images, on {machine}.", "time"
 )

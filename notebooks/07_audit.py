@@ -276,7 +276,8 @@ display(
     Markdown(
         f"The study's winner was tested at a validation loss of {tested['validation_loss']:.3f} "
         f"({tested['validation_accuracy']:.2%} correct) after one of "
-        f"{lowest['validation_loss']:.3f} ({lowest['validation_accuracy']:.2%}) in an earlier epoch."
+        f"{lowest['validation_loss']:.3f} ({lowest['validation_accuracy']:.2%}) in an earlier "
+        "epoch."
     )
 )
 

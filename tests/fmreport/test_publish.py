@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import synthetic
 from commands import records
@@ -22,6 +23,7 @@ from fmreport.__main__ import main
 from fmreport.merge import write_outcome
 from fmreport.publish import (
     NotPublishable,
+    note_publication,
     publish,
     results_section,
     results_table,
@@ -147,6 +149,24 @@ def test_publishing_again_replaces_what_was_there(world):
     world.publish()
     assert not (docs / "results" / "decision_tree" / "left-over").exists()
     assert world.readme.read_text() == first
+
+
+def test_every_accuracy_that_is_published_is_put_on_record_once(world):
+    world.publish()
+    table = pd.read_csv(world.project.publications)
+    accuracies = {one.model: one.accuracy for one in published(world)}
+    assert dict(zip(table["model"], table["accuracy"], strict=True)) == pytest.approx(accuracies)
+    assert {*table["publication"]} == {1} and {*table["profile"]} == {"cpu"}
+    world.publish()
+    assert len(pd.read_csv(world.project.publications)) == len(table), "the same results"
+    changed = [one.model_copy(update={"accuracy": one.accuracy / 2}) for one in published(world)]
+    note_publication(world.profile(), changed)
+    again = pd.read_csv(world.project.publications)
+    assert list(again["publication"]) == [1] * len(changed) + [2] * len(changed)
+
+
+def published(world) -> list:
+    return records(world.project.docs / "results")
 
 
 def test_without_a_browser_the_picture_stays(world, capsys):
