@@ -243,10 +243,9 @@ def show_looks(project: Project, profile: str = "cpu") -> None:
     show_table(
         scores.assign(**{"settings tried": tried}).rename_axis("Model"),
         f"Accuracy (%) on the test images in each of the {len(days)} earlier publications of the "
-        f"profile {profile}, from {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
+        f"profile {profile}, {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
         "settings were tried on validation images. Between publications recipes changed, with "
-        "validation "
-        "images to choose by; yet whoever publishes often sees often.",
+        "validation images to choose by; yet whoever publishes often sees often.",
         "looks",
         formats=dict.fromkeys(scores.columns, ".2f"),
     )
