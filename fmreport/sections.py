@@ -68,6 +68,10 @@ def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = No
         return
     if not fitted:
         show_notice(f"{result.title}: published, not fitted here. {profile.command} fits it.")
+    fits = [one for one in known_jobs(profile) if one.model == name and not stale(one)]
+    if len(fits) > 1:
+        one_of = f"Of {len(fits)} fits this section shows the one with seed {job.seed}"
+        display(Markdown(f"{one_of}; the comparison has the mean of all."))
     show_code(model)
     display(Markdown(size_sentence(result)))
     if isinstance(model, Network):

@@ -42,18 +42,18 @@ display(
         f"{len(data.validation_labels):,} to validate on and {len(data.test_labels):,} to test on. "
         f"Guessing the commonest class scores {most:.1%}. "
         "The validation images are a random, stratified "
-        f"{settings.validation_fraction:.0%} of the training images, the same ones for every "
-        "model, for whatever is chosen by trial. In a run, the test images are looked at once a "
-        "model, at the very end."
+        f"{settings.validation_fraction:.0%} of the training images, for whatever is chosen by "
+        "trial: the same ones for every model, others for every seed. A fit looks at the test "
+        "images once, at its very end."
         + (f" The images' licence: {literal(settings.licence)}." if settings.licence else "")
     )
 )
 
 # %% [markdown] tags=["fashion-mnist"]
 # What was chosen by trial was chosen on the validation images, and the appendix shows what was
-# tried; the time that a profile allows set the rest. Earlier versions of this report scored the
-# test images too, but no setting was chosen by that. A profile's `sample` is 2,500 of these images,
-# which ship with the project.
+# tried; the time that a profile allows set the rest. Earlier publications scored the test images
+# too, and the appendix has all of their scores. A profile's `sample` is 2,500 of these images, which
+# ship with the project.
 
 # %% [markdown]
 # ## The classes

@@ -105,7 +105,7 @@ def confused_pairs(runs: Runs, top: int = 5) -> pd.DataFrame:
     pairs = pd.DataFrame({"first": first, "second": second, "errors": errors / len(runs)})
     pairs["pair"] = [f"{names[i]} and {names[j]}" for i, j in zip(first, second, strict=True)]
     pairs["share"] = errors / both.sum()
-    return pairs[columns].nlargest(top, "errors")
+    return pairs[columns].nlargest(top, "errors").reset_index(drop=True)
 
 
 def pair_examples(runs: Runs, pairs: pd.DataFrame, each: int = 5) -> pd.DataFrame:
