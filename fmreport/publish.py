@@ -16,9 +16,10 @@ from fmlib.profiles import Profile
 from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
 from fmlib.sources import SAMPLE
 from fmreport.compare.table import by_machine, by_model, overview
+from fmreport.compare.verdict import left_out
 from fmreport.merge import is_current
 from fmreport.runner import standing
-from fmreport.text import kind_of_memory, left_out_sentence, literal
+from fmreport.text import kind_of_memory, literal, words
 
 PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
 COSTS = {
@@ -103,13 +104,14 @@ def publishable(profile: Profile) -> list[Result]:
 
 def results_section(found: list[Result]) -> str:
     """The table of these results for the README, and what it says below it."""
-    local, left_out = by_machine(overview(by_model(found)))
+    local, elsewhere = by_machine(overview(by_model(found)))
     count, machine = f"{found[0].test_size:,}", local["machine"].iloc[0]
-    words = [f"Accuracy on {count} test images with its 95 % interval, on {machine}."]
-    if kind := kind_of_memory(local):
-        words.append(f"Memory{kind} is what training needs.")
-    words.append(left_out_sentence(left_out, local))
-    return f"{_markdown(results_table(found))}\n\n{' '.join(filter(None, words))}"
+    told = [f"Accuracy on {count} test images with its 95 % interval, on {machine}."]
+    if kind := kind_of_memory(bool(local["vram_mb"].any())):
+        told.append(f"Memory{kind} is what training needs.")
+    if away := left_out(local, elsewhere):
+        told.append(words(away))
+    return f"{_markdown(results_table(found))}\n\n{' '.join(told)}"
 
 
 def results_table(found: list[Result]) -> pd.DataFrame:

@@ -41,7 +41,7 @@ from fmreport import sections
 
 settings = load_profile(profile)
 """
-CALLED = ("plots", "show", "text", "sections", "studies", "findings")
+CALLED = ("plots", "show", "text", "sections", "studies", "tables")
 # what notebooks call; the modules that come after telling change no notebook
 TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)

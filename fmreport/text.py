@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pandas as pd
 
 from fmlib.data import Images
 from fmlib.models.base import Estimator
 from fmlib.models.registry import MODELS
-from fmlib.results import FROM_SCRATCH, Result
-from fmreport.compare import calibration, errors, significance, table, verdict
-from fmreport.compare.errors import worst_classes
-from fmreport.compare.verdict import Comparison
+from fmlib.results import Result
+from fmreport.compare import calibration, errors, significance, verdict
+from fmreport.compare.verdict import Comparison, Finding
 from fmreport.plots import short_number
 
 COSTS = {
@@ -39,7 +40,7 @@ ONE_RECIPE = (
 # makes a list of a paragraph.
 MARKS = re.compile(r"([\\`*_{}\[\]<>~$^&#|\"']|(?<=[-.])[-.]|^[-+=:])")
 LEADING = re.compile(r"^(\(?\w+)([.)])")
-FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
+FEW = "So few images show that everything runs, not which model is better."
 
 
 # --- Numbers and names ---
@@ -139,143 +140,111 @@ def summarise(
     """
     records = list(records)
     absent, partial = verdict.missing(missing, records)
-    lost = list(failed(map(literal, absent), map(literal, partial)))
+    lost = [Finding("absent", tuple(absent))] if absent else []
+    lost += [Finding("incomplete", tuple(partial))] if partial else []
     if not records:
-        return Summary("**There are no results, so there is no verdict.**", cautions=lost)
-    compared = verdict.compare(records)
-    found = in_markdown(compared)
-    points = [
-        over_seeds(found),
-        averaging(found),
-        fastest_of_tied(found),
-        *what_budgets_buy(found, budgets),
-        near_best(found, near_points),
-        *dominated(found),
-        transfer_learning(found),
-        scaling_advice(found),
-        scaling_harms(found),
-        hardest_class(worst_classes(found.runs)),
-    ]
-    left_out = left_out_sentence(compared.elsewhere, compared.local)
-    cautions = [*lost, left_out, *limits(found)]
-    first = headline(found, among=" that ran" if absent else "")
-    return Summary(first, list(filter(None, points)), list(filter(None, cautions)))
+        nothing = "**There are no results, so there is no verdict.**"
+        return Summary(nothing, cautions=[words(one) for one in lost])
+    found = verdict.compare(records)
+    first = verdict.lead(found)
+    if absent:
+        first = replace(first, values={**first.values, "absent": absent})
+    points = verdict.findings(found, budgets, near_points)
+    cautions = [*lost, *verdict.limits(found)]
+    return Summary(words(first), [words(one) for one in points], [words(one) for one in cautions])
 
 
-def in_markdown(found: Comparison) -> Comparison:
-    """The comparison with every model's name as Markdown that shows just it."""
-    frames = ("seeds", "table", "local", "elsewhere", "behind")
-    return replace(
-        found,
-        runs={literal(name): fits for name, fits in found.runs.items()},
-        temperatures={literal(name): t for name, t in found.temperatures.items()},
-        correct={literal(name): right for name, right in found.correct.items()},
-        p_values=found.p_values.rename(index=literal, columns=literal),
-        tied=[literal(name) for name in found.tied],
-        **{name: getattr(found, name).rename(index=literal) for name in frames},
-    )
+def words(finding: Finding) -> str:
+    """A finding as a sentence or two, in Markdown."""
+    return WORDS[finding.kind](finding.values, *map(literal, finding.models))
+
+
+Values = Mapping[str, Any]
 
 
 # --- Who is best ---
 
 
-def headline(found: Comparison, among: str = "") -> str:
-    """Who leads, and who is not told from the best; ``among`` says which models there are."""
-    best, leaders = found.table.iloc[0], verdict.leaders(found)
-    over = f", the mean over {best['seeds']:.0f} seeds" if best["seeds"] > 1 else ""
+def _lead(values: Values, *leaders: str) -> str:
+    over = f", the mean over {values['seeds']:.0f} seeds" if values["seeds"] > 1 else ""
     score = (
-        f"{best['accuracy']:.1%} of the {found.images:,} test images classified correctly{over} "
-        f"(95% interval {best['low']:.1%} to {best['high']:.1%})"
+        f"{values['accuracy']:.1%} of the {values['images']:,} test images classified correctly"
+        f"{over} (95% interval {values['low']:.1%} to {values['high']:.1%})"
     )
-    if len(found.runs) == 1:
+    if values["models"] == 1:
         return (
             f"Only one model has a result, {bold(leaders)}: {score}. Nothing stands beside it, so "
             "there is no verdict."
         )
-    these = "recipes" if found.of_recipes else "fitted models"
-    which = f"the {these}{among}" if among else f"these {these}"
+    these = "recipes" if values["of_recipes"] else "fitted models"
+    which = f"the {these} that ran" if "absent" in values else f"these {these}"
     if len(leaders) > 1:
-        lead = f"share the highest accuracy of {which}"
-    elif len(found.tied) > 1:
-        lead = f"scored highest of {which}"
+        first = f"share the highest accuracy of {which}"
+    elif values["tied"]:
+        first = f"scored highest of {which}"
     else:
-        lead = f"is the most accurate of {which}"
-    return f"{bold(leaders)} {lead}: {score}. {_ties(found, leaders)}"
+        first = f"is the most accurate of {which}"
+    return f"{bold(leaders)} {first}: {score}. {_ties(values, leaders)}"
 
 
-def _ties(found: Comparison, leaders: Sequence[str]) -> str:
-    others = [name for name in found.tied if name not in leaders]
-    them = "it" if len(leaders) == 1 else "them"
-    if len(found.tied) == len(found.runs):
+def _ties(values: Values, leaders: Sequence[str]) -> str:
+    others, them = list(values["tied"]), "it" if len(leaders) == 1 else "them"
+    corrected = _corrected(values["comparisons"])
+    if len(others) + len(leaders) == values["models"]:
         if not others:
             return "All score the same, so there is no winner."
-        who = "No other is" if len(others) > 1 else f"{others[0]} is not"
-        untold = f"{who} told apart from {them}{_corrected(found)}, so there is no winner."
-        return untold + _each_tie(found, others)
+        who = "No other is" if len(others) > 1 else f"{literal(others[0])} is not"
+        untold = f"{who} told apart from {them}{corrected}, so there is no winner."
+        return untold + _each_tie(values, others)
     if others:
-        names = with_accuracy(found, others)
-        told = f"Not told apart from {them}{_corrected(found)}: {names}."
-        return f"{told}{_each_tie(found, others)}"
-    after = next(name for name in found.runs if name not in found.tied)
-    return (
-        f"The next, {after}, is told apart from it: {difference(found.behind.loc[after])} behind."
-    )
+        untold = f"Not told apart from {them}{corrected}: {_with_accuracy(values['tied'])}."
+        return untold + _each_tie(values, others)
+    after = values["next"]
+    behind = difference(values["behind"][after])
+    return f"The next, {literal(after)}, is told apart from it: {behind} behind."
 
 
-def _each_tie(found: Comparison, others: Sequence[str]) -> str:
+def _each_tie(values: Values, others: Sequence[str]) -> str:
     """How far behind each of the tied is, and whether that is as good as nothing."""
-    if not others:
-        return ""
-    shown = [f"{name} {difference(found.behind.loc[name])}" for name in others[:3]]
-    equal = [name for name in others if found.behind.loc[name, "equivalent"]]
+    behind = values["behind"]
+    shown = [f"{literal(name)} {difference(behind[name])}" for name in others[:3]]
     more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    words = f" Behind by: {'; '.join(shown)}{more}."
-    if equal:
+    told = f" Behind by: {'; '.join(shown)}{more}."
+    if equal := [literal(name) for name in others if behind[name]["equivalent"]]:
         margin = 100 * significance.MARGIN
-        words += f" Equivalent to the best within {margin:g} points: {listed(equal)}."
-    return words
+        told += f" Equivalent to the best within {margin:g} points: {listed(equal)}."
+    return told
 
 
-def with_accuracy(found: Comparison, names: Iterable[str]) -> str:
+def _with_accuracy(accuracies: Mapping[str, float]) -> str:
     """The models as one phrase, each with its accuracy."""
-    return listed(f"{name} ({found.table.loc[name, 'accuracy']:.1%})" for name in names)
+    return listed(f"{literal(name)} ({accuracy:.1%})" for name, accuracy in accuracies.items())
 
 
-def _corrected(found: Comparison) -> str:
-    count = len(found.behind)
-    return f", after correction for {count} comparisons" if count > 1 else ""
+def _corrected(comparisons: int) -> str:
+    return f", after correction for {comparisons} comparisons" if comparisons > 1 else ""
 
 
-def over_seeds(found: Comparison) -> str:
-    """How accuracies vary over seeds, and how often a training of the best beats one of the next;
-    "" where no model has several."""
-    several = found.seeds[found.seeds["seeds"] > 1]
-    if several.empty:
-        return ""
+def _seeds(values: Values, best: str) -> str:
     spreads = [
-        f"**{name}** {row['lowest']:.1%} to {row['highest']:.1%} (standard deviation "
-        f"{100 * row['sd']:.2f} points, {row['seeds']:.0f} seeds)"
-        for name, row in several.head(3).iterrows()
+        f"**{literal(name)}** {one['lowest']:.1%} to {one['highest']:.1%} (standard deviation "
+        f"{100 * one['sd']:.2f} points, {one['seeds']:.0f} seeds)"
+        for name, one in values["spreads"].items()
     ]
-    words = f"Accuracy from seed to seed: {'; '.join(spreads)}."
-    if len(found.behind) and found.behind["pairs"].iloc[0] > 1:
-        best, after, row = found.table.index[0], found.behind.index[0], found.behind.iloc[0]
-        words += (
-            f" Of {row['pairs']:.0f} pairs of a training of {best} and one of {after}, {best} is "
-            f"the more accurate on these images in {row['wins']:g}."
+    told = f"Accuracy from seed to seed: {'; '.join(spreads)}."
+    if "after" in values:
+        after = literal(values["after"])
+        told += (
+            f" Of {values['pairs']:.0f} pairs of a training of {best} and one of {after}, {best} "
+            f"is the more accurate on these images in {values['wins']:g}."
         )
-    return words
+    return told
 
 
-def averaging(found: Comparison) -> str:
-    """What the best model owes to the mean over several views of an image; "" where to none."""
-    given = table.advantages(dict(list(found.runs.items())[:1]))
-    row = given.iloc[0] if len(given) else None
-    if row is None or row["views"] == 1 or pd.isna(row["one_view"]):
-        return ""
+def _views(values: Values, best: str) -> str:
     return (
-        f"{given.index[0]} predicts from the mean over {row['views']:.0f} views of an image; from "
-        f"one view it scores {row['one_view']:.1%}."
+        f"{best} predicts from the mean over {values['views']:.0f} views of an image; from one "
+        f"view it scores {values['one_view']:.1%}."
     )
 
 
@@ -286,15 +255,14 @@ def evidence(found: Comparison) -> str:
     """
     if len(found.runs) < 2:
         return "With fewer than two models there is nothing to test."
-    found = in_markdown(found)
-    first, second, *others = found.runs
-    row = found.behind.loc[second]
+    one, two, *others = found.runs
+    first, second, row = literal(one), literal(two), found.behind.loc[two]
     if row["pairs"] > 1:
         return (
             f"{first} is {difference(row)} ahead of {second}, images and seeds together, which"
             f" gives {p_words(row['p_value'])} for no difference{_after(found, row)}."
         )
-    right, other = found.correct[first][0], found.correct[second][0]
+    right, other = found.correct[one][0], found.correct[two][0]
     told = _any_difference(found) if others and found.seeds["seeds"].max() == 1 else ""
     return (
         f"{told}Of the two most accurate, {first} alone is correct on {(right & ~other).sum()} "
@@ -328,138 +296,120 @@ def _any_difference(found: Comparison) -> str:
 # --- What it costs ---
 
 
-def fastest_of_tied(found: Comparison) -> str:
-    """Which of the tied models trains fastest, where that is worth knowing."""
-    pair = verdict.fastest_tied(found)
-    if not pair:
-        return ""
-    fast, best = pair
-    cost, best_cost = found.local.loc[[fast, best], "train_seconds"].map(short_number)
+def _fastest_tied(values: Values, fast: str, best: str) -> str:
+    seconds, of_best = map(short_number, values["seconds"])
     return (
-        f"Among the tied, **{fast}** is the fastest to train: it takes {cost} s, {best} "
-        f"{best_cost} s."
+        f"Among the tied, **{fast}** is the fastest to train: it takes {seconds} s, {best} "
+        f"{of_best} s."
     )
 
 
-def kind_of_memory(local: pd.DataFrame) -> str:
-    """What the memory of these models is, to be said after the word: "" of RAM alone."""
-    return ", of processor and GPU together," if local["vram_mb"].any() else ""
+def kind_of_memory(with_gpu: bool) -> str:
+    """What the memory of models is, to be said after the word: "" of RAM alone."""
+    return ", of processor and GPU together," if with_gpu else ""
 
 
-def left_out_sentence(elsewhere: pd.DataFrame, local: pd.DataFrame) -> str:
-    """Whose costs are not compared, as they were measured elsewhere; "" where there is none."""
-    if elsewhere.empty:
-        return ""
-    machines = elsewhere["machine"].items()
-    names = "; ".join(f"{literal(name)} ({machine})" for name, machine in machines)
+def _elsewhere(values: Values, *names: str) -> str:
+    each = zip(names, values["machines"].values(), strict=True)
     return (
-        f"Times and memory are compared only among the {len(local)} models measured on "
-        f"{local['machine'].iloc[0]}. Measured elsewhere, and so left out: {names}."
+        f"Times and memory are compared only among the {values['count']} models measured on "
+        f"{values['machine']}. Measured elsewhere, and so left out: "
+        f"{'; '.join(f'{name} ({machine})' for name, machine in each)}."
     )
 
 
-def what_budgets_buy(found: Comparison, budgets: Mapping[str, float]) -> Iterator[str]:
-    """What the costs are, and the best model within each budget."""
-    local = found.local
-    yield (
-        f"Times and memory are those of {local['machine'].iloc[0]}. Memory{kind_of_memory(local)} "
-        f"is what training needs on top of the {short_number(local['baseline_mb'].max())} MiB that "
-        "Python, the libraries and the images take."
+def _costs(values: Values) -> str:
+    return (
+        f"Times and memory are those of {values['machine']}. "
+        f"Memory{kind_of_memory(values['with_gpu'])} is what training needs on top of the "
+        f"{short_number(values['baseline_mb'])} MiB that Python, the libraries and the images take."
     )
-    for bought in verdict.affordable(found, budgets):
-        words, unit, _ = COSTS[bought.cost]
-        cost = f"with {short_number(local.loc[bought.best or bought.cheapest, bought.cost])} {unit}"
-        answer = f"none; the nearest is {bought.cheapest} {cost}"
-        if bought.best:
-            answer = f"**{bought.best}** ({local.loc[bought.best, 'accuracy']:.1%}) {cost}"
-        if bought.tied:
-            answer += f", statistically tied with {with_accuracy(found, bought.tied)}"
-        yield f"Best under {bought.limit:,g} {unit} of {words}: {answer}."
 
 
-def near_best(found: Comparison, points: float) -> str:
-    """Which of the models near the best costs least, for each cost."""
-    near = verdict.near_best(found, points)
-    unit = "point" if points == 1 else "points"
-    if len(near) == 1 < len(found.runs):
-        return f"No other model comes within {points:g} {unit} of **{near[0]}**."
-    here = found.local[found.local.index.isin(near)]
-    if len(here) < 2:  # measured elsewhere, so that there is nothing to compare with
-        return ""
-    merits: dict[str, list[str]] = {}
-    for cost, (*_, merit) in COSTS.items():
-        if (here[cost] == here[cost].min()).sum() == 1:
-            merits.setdefault(here[cost].idxmin(), []).append(merit)
-    if not merits:
-        return ""
-    each = [f"**{name}** {listed(its)}" for name, its in merits.items()]
-    return f"Within {points:g} {unit} of the best, {'; '.join(each)}."
+def _budget(values: Values, *best: str) -> str:
+    what, unit, _ = COSTS[values["cost"]]
+    cost = f"with {short_number(values['amount'])} {unit}"
+    answer = f"none; the nearest is {literal(values['nearest'])} {cost}"
+    if best:
+        answer = f"**{best[0]}** ({values['accuracy']:.1%}) {cost}"
+    if values["tied"]:
+        answer += f", statistically tied with {_with_accuracy(values['tied'])}"
+    return f"Best under {values['limit']:,g} {unit} of {what}: {answer}."
 
 
-def dominated(found: Comparison) -> Iterator[str]:
-    """Which models train slower than others as accurate, and which only chance keeps from it."""
-    if names := verdict.dominated(found):
-        yield (
-            "For each of these, another model is at least as accurate and trains faster: "
-            f"{listed(names)}."
-        )
-    if pairs := verdict.front_by_chance(found):
-        names = [f"{slow} (with {fast})" for slow, fast in pairs]
-        yield (
-            "More accurate, but statistically tied with a model that trains faster: "
-            f"{listed(names)}."
-        )
+def _points(values: Values) -> str:
+    return f"{values['points']:g} {'point' if values['points'] == 1 else 'points'}"
+
+
+def _none_near(values: Values, best: str) -> str:
+    return f"No other model comes within {_points(values)} of **{best}**."
+
+
+def _near(values: Values, *names: str) -> str:
+    merits = [listed(COSTS[cost][2] for cost in costs) for costs in values["merits"].values()]
+    each = [f"**{name}** {its}" for name, its in zip(names, merits, strict=True)]
+    return f"Within {_points(values)} of the best, {'; '.join(each)}."
+
+
+def _dominated(_values: Values, *names: str) -> str:
+    return (
+        "For each of these, another model is at least as accurate and trains faster: "
+        f"{listed(names)}."
+    )
+
+
+def _front_by_chance(values: Values, *_names: str) -> str:
+    each = [f"{literal(slow)} (with {literal(fast)})" for slow, fast in values["pairs"]]
+    return f"More accurate, but statistically tied with a model that trains faster: {listed(each)}."
 
 
 # --- Transfer, probabilities, classes ---
 
 
-def transfer_learning(found: Comparison) -> str:
-    """The best pre-trained network beside the best other model; "" unless there are both."""
-    pair = verdict.transfer_pair(found)
-    if not pair:
-        return ""
-    better, worse = sorted(pair, key=found.table["accuracy"].get, reverse=True)
-    apart = significance.difference(found.correct[better], found.correct[worse])
-    gap = difference(vars(apart))
-    way = "ahead of" if better == pair[0] else "behind"
-    which = "best" if found.table["pretrained"].sum() > 1 else "only"
+def _transfer(values: Values, pretrained: str, other: str) -> str:
+    first, second = values["accuracy"]
+    way = "ahead of" if values["ahead"] else "behind"
     told = ""
-    if {*pair} <= {*found.tied}:
-        told = f" That is no significant difference{_corrected(found)}."
-    pretrained, other = (with_accuracy(found, [name]) for name in pair)
+    if values["tied"]:
+        told = f" That is no significant difference{_corrected(values['comparisons'])}."
     return (
-        f"Transfer learning: the {which} pre-trained network, {pretrained}, is {gap} {way} the "
-        f"best model that is not pre-trained, {other}.{told}"
+        f"Transfer learning: the {'only' if values['only'] else 'best'} pre-trained network, "
+        f"{pretrained} ({first:.1%}), is {difference(values['difference'])} {way} the best model "
+        f"that is not pre-trained, {other} ({second:.1%}).{told}"
     )
 
 
-def scaling_advice(found: Comparison) -> str:
-    """Whether the best model's probabilities need scaling; "" where it gains less than a point."""
-    best = dict(list(found.runs.items())[:1])
-    calibrated = calibration.calibration_table(best, found.temperatures)
-    row = calibrated.iloc[0]
-    if row["ece"] - row["ece_scaled"] < 0.01 or calibration.at_bound(row["temperature"]):
-        return ""
+def _scaling(values: Values, best: str) -> str:
     return (
-        f"If you need the probabilities of **{calibrated.index[0]}**, scale them: a temperature of "
-        f"{row['temperature']:.2f} takes its calibration error from {row['ece']:.3f} to "
-        f"{row['ece_scaled']:.3f} and its log loss from {row['log_loss']:.3f} to "
-        f"{row['log_loss_scaled']:.3f}."
+        f"If you need the probabilities of **{best}**, scale them: a temperature of "
+        f"{values['temperature']:.2f} takes its calibration error from {values['ece']:.3f} to "
+        f"{values['ece_scaled']:.3f} and its log loss from {values['log_loss']:.3f} to "
+        f"{values['log_loss_scaled']:.3f}."
     )
 
 
-def scaling_harms(found: Comparison) -> str:
-    """Of which models scaling raises the calibration error by a point or more; "" of none."""
-    calibrated = calibration.calibration_table(found.runs, found.temperatures)
-    worse = calibrated[calibrated["ece_scaled"] >= calibrated["ece"] + 0.01]
-    if worse.empty:
-        return ""
-    each = [
-        f"{name} ({row['ece']:.3f} to {row['ece_scaled']:.3f})" for name, row in worse.iterrows()
-    ]
+def _scaling_harms(values: Values, *names: str) -> str:
+    rows = zip(names, values["rows"], strict=True)
+    each = [f"{name} ({before:.3f} to {after:.3f})" for name, (_, before, after) in rows]
     which = "Temperature scaling, which lowers log loss, raises the calibration error of"
     return f"{which} {listed(each)}."
+
+
+def _worst_class(values: Values, *names: str) -> str:
+    rows = [(literal(name), f1) for name, f1, _ in values["rows"]]
+    models, unclear = len(rows), sum(tied for *_, tied in values["rows"])
+    whose = "it" if models == 1 else f"the worst of {unclear} of {models} models"
+    ties = f" Other classes are tied with {whose}." if unclear else ""
+    hardest, times = Counter(name for name, _ in rows).most_common(1)[0]
+    if times == 1 < models:
+        each = [
+            f"{f1:.2f} for {one} by {model}" for (one, f1), model in zip(rows, names, strict=True)
+        ]
+        return f"The models' worst classes differ; their F1 is {listed(each)}.{ties}"
+    who = f"{times} of {models} models" if times < models else "every model"
+    who = names[0] if models == 1 else who
+    f1 = spread([f1 for name, f1 in rows if name == hardest], ".2f")
+    return f"The worst class of {who}, by F1, is **{hardest}** (F1 {f1}).{ties}"
 
 
 def ensemble_sentence(ensemble: calibration.Ensemble | None) -> str:
@@ -508,73 +458,6 @@ def relabelled_sentence(found: Comparison, doubtful: pd.DataFrame) -> str:
     )
 
 
-def hardest_class(worst: pd.DataFrame) -> str:
-    """Which class most models are worst at; ``worst`` is of ``errors.worst_classes``."""
-    worst = worst.assign(**{"class": worst["class"].map(literal)})
-    count, models = worst["class"].value_counts(), len(worst)
-    unclear = int(worst["tied"].map(bool).sum())
-    whose = "it" if models == 1 else f"the worst of {unclear} of {models} models"
-    ties = f" Other classes are tied with {whose}." if unclear else ""
-    if count.iloc[0] == 1 < models:
-        rows = worst[["class", "f1"]].itertuples()
-        each = listed(f"{f1:.2f} for {name} by {model}" for model, name, f1 in rows)
-        return f"The models' worst classes differ; their F1 is {each}.{ties}"
-    hardest, times = count.index[0], count.iloc[0]
-    who = f"{times} of {models} models" if times < models else "every model"
-    who = worst.index[0] if models == 1 else who
-    f1 = spread(worst.loc[worst["class"] == hardest, "f1"], ".2f")
-    return f"The worst class of {who}, by F1, is **{hardest}** (F1 {f1}).{ties}"
-
-
-# --- What this cannot tell ---
-
-
-def failed(absent: Iterable[str], partial: Iterable[str]) -> Iterator[str]:
-    """What to say of models without any result, and of those of which some seeds failed."""
-    if absent := list(absent):
-        yield (f"Without a result: {listed(absent)}. Every statement is about the other models.")
-    if partial := list(partial):
-        yield f"Of {listed(partial)} not every seed has a result."
-
-
-def limits(found: Comparison) -> Iterator[str]:
-    """What the test images, one run and one recipe a model leave open."""
-    images, overview = found.images, found.table
-    margin = spread(50 * (overview["high"] - overview["low"]), ".1f").replace("to ", "to ±")
-    known = f"With {images:,} test images an accuracy is known to about ±{margin} points."
-    yield known + (COMPARED if len(overview) > 1 else "")
-    if images < FEW_IMAGES:
-        yield "So few images show that everything runs, not which model is better."
-    yield trained_once(found.seeds)
-    yield timed(found.local)
-    for one, other in verdict.twins(found):
-        yield (
-            f"{one} and {other} give the same probabilities for every image: are they two models?"
-        )
-    yield from_scratch(overview)
-    yield ONE_RECIPE
-
-
-def trained_once(seeds: pd.DataFrame) -> str:
-    """Which models have one seed, so that nothing is known of others; "" where none."""
-    single = seeds["seeds"] == 1
-    once = list(seeds.index[single & ~seeds["deterministic"]])
-    fixed = list(seeds.index[single & seeds["deterministic"]])
-    words = []
-    if once:
-        who = listed(once) + (" was" if len(once) == 1 else " were")
-        if len(once) + len(fixed) == len(seeds):
-            who = "Every model was" if not fixed else "Every other model was"
-        words.append(
-            f"{who} trained once: what another seed would score is not known, and no interval here "
-            "covers it."
-        )
-    if fixed:
-        draw = "draws" if len(fixed) == 1 else "draw"
-        words.insert(0, f"{listed(fixed)} {draw} nothing at random in training: one fit is enough.")
-    return " ".join(words)
-
-
 def surprises(found: Comparison, images: Images) -> str:
     """What figures are made of that would surprise; "" where there is none. ``images`` are those
     of training."""
@@ -594,24 +477,84 @@ def surprises(found: Comparison, images: Images) -> str:
     return " ".join(words)
 
 
-def timed(local: pd.DataFrame) -> str:
-    """How far times may be trusted."""
-    if not (local["seeds"] > 1).any():
-        return TIMED_ONCE
-    ratio = table.time_spread(local)
+# --- What this cannot tell ---
+
+
+def _absent(_values: Values, *names: str) -> str:
+    return f"Without a result: {listed(names)}. Every statement is about the other models."
+
+
+def _incomplete(_values: Values, *names: str) -> str:
+    return f"Of {listed(names)} not every seed has a result."
+
+
+def _precision(values: Values, *names: str) -> str:
+    margins = spread([100 * values["least"], 100 * values["most"]], ".1f").replace("to ", "to ±")
+    known = (
+        f"With {values['images']:,} test images an accuracy is known to about ±{margins} points."
+    )
+    return known + (COMPARED if len(names) > 1 else "")
+
+
+def _deterministic(_values: Values, *names: str) -> str:
+    draw = "draws" if len(names) == 1 else "draw"
+    return f"{listed(names)} {draw} nothing at random in training: one fit is enough."
+
+
+def _trained_once(values: Values, *names: str) -> str:
+    who = listed(names) + (" was" if len(names) == 1 else " were")
+    if values["rest"]:
+        who = "Every other model was" if values["others"] else "Every model was"
     return (
-        f"Times are medians over a model's fits. The slowest fit of a model took up to {ratio:.1f} "
-        "times as long as its quickest here, and “faster” is said only beyond that."
+        f"{who} trained once: what another seed would score is not known, and no interval here "
+        "covers it."
     )
 
 
-def from_scratch(table: pd.DataFrame) -> str:
-    """Which networks had no pre-trained weights, and so say nothing of transfer learning."""
-    names = [name for name in table.index if FROM_SCRATCH in name]
-    if not names:
-        return ""
-    pretrained = table.index[table["pretrained"]]
-    alone = ""
+def _times_vary(values: Values) -> str:
+    return (
+        "Times are medians over a model's fits. The slowest fit of a model took up to "
+        f"{values['ratio']:.1f} times as long as its quickest here, and “faster” is said only "
+        "beyond that."
+    )
+
+
+def _twins(_values: Values, one: str, other: str) -> str:
+    return f"{one} and {other} give the same probabilities for every image: are they two models?"
+
+
+def _from_scratch(values: Values, *names: str) -> str:
+    pretrained, alone = values["pretrained"], ""
     if len(pretrained) == 1:
-        alone = f" What is said of transfer learning rests on {pretrained[0]} alone."
+        alone = f" What is said of transfer learning rests on {literal(pretrained[0])} alone."
     return f"Trained from scratch, so no evidence on transfer learning: {listed(names)}.{alone}"
+
+
+WORDS: dict[str, Callable[..., str]] = {
+    "lead": _lead,
+    "seeds": _seeds,
+    "views": _views,
+    "fastest tied": _fastest_tied,
+    "costs": _costs,
+    "budget": _budget,
+    "none near": _none_near,
+    "near": _near,
+    "dominated": _dominated,
+    "front by chance": _front_by_chance,
+    "transfer": _transfer,
+    "scaling": _scaling,
+    "scaling harms": _scaling_harms,
+    "worst class": _worst_class,
+    "absent": _absent,
+    "incomplete": _incomplete,
+    "elsewhere": _elsewhere,
+    "precision": _precision,
+    "few images": lambda _: FEW,
+    "deterministic": _deterministic,
+    "trained once": _trained_once,
+    "times vary": _times_vary,
+    "timed once": lambda _: TIMED_ONCE,
+    "twins": _twins,
+    "from scratch": _from_scratch,
+    "one recipe": lambda _: ONE_RECIPE,
+}

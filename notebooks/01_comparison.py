@@ -16,7 +16,7 @@ from IPython.display import Markdown, display
 
 from fmlib.fitting import jobs
 from fmlib.profiles import load_profile
-from fmreport import findings, plots, sections, text
+from fmreport import plots, sections, tables, text
 from fmreport.compare import calibration, errors, table, verdict
 from fmreport.show import show_figure, show_table
 
@@ -46,7 +46,7 @@ machine = local["machine"].iloc[0] if len(local) else "no machine"
 display(Markdown(text.summarise(records, budgets, near_best, missing).markdown()))
 
 # %% tags=["remove-input"]
-findings.show_models(found)
+tables.show_models(found)
 
 # %% tags=["remove-input"]
 show_figure(
@@ -104,7 +104,7 @@ show_figure(
 display(Markdown(text.evidence(found)))
 
 # %% tags=["remove-input"]
-findings.show_behind(found)
+tables.show_behind(found)
 show_figure(
     plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
     "Which models are told apart, all pairs for reference: the same tests, with Holm's correction "
@@ -113,7 +113,7 @@ show_figure(
 )
 
 # %% tags=["remove-input"]
-findings.show_seeds(found)
+tables.show_seeds(found)
 
 # %% [markdown]
 # Models are not given the same. Some average their predictions over several views of an image,
@@ -121,14 +121,14 @@ findings.show_seeds(found)
 # longer.
 
 # %% tags=["remove-input"]
-findings.show_given(found)
+tables.show_given(found)
 
 # %% [markdown]
 # Validation images choose settings and temperatures; test images judge. A score on the former is
 # therefore a little too good, the more so the more was chosen by it.
 
 # %% tags=["remove-input"]
-findings.show_validation(found)
+tables.show_validation(found)
 
 # %% [markdown]
 # ## What does it cost?
@@ -141,16 +141,17 @@ findings.show_validation(found)
 # float32 and takes longer, so that times travel badly between machines.
 
 # %% tags=["remove-input"]
-left_out = text.left_out_sentence(found.elsewhere, local)
+away = verdict.left_out(local, found.elsewhere)
 alone = f"All times were measured on {machine}, one model at a time, each in a process of its own."
-display(Markdown(f"{left_out or alone} {text.surprises(found, data.train_images)}"))
+display(Markdown(text.words(away) if away else alone))
+display(Markdown(text.surprises(found, data.train_images)))
 show_figure(
     plots.time_dots(local), f"Time to train, and to classify the test images, on {machine}.", "time"
 )
 show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
 
 # %% tags=["remove-input"]
-findings.show_spread(found)
+tables.show_spread(found)
 
 # %% [markdown]
 # A model is worth considering if no other is at least as accurate for less. Such models form the
@@ -172,7 +173,7 @@ show_figure(
 )
 
 # %% tags=["fashion-mnist", "remove-input"]
-findings.show_published(settings, "gpu", data.data_sha256)
+tables.show_published(settings, "gpu", data.data_sha256)
 
 # %% [markdown]
 # ## Class by class
@@ -277,7 +278,7 @@ show_figure(
 # calibration of modern neural networks*, 2017, arXiv:1706.04599.
 
 # %% tags=["remove-input"]
-findings.show_calibration(found)
+tables.show_calibration(found)
 show_figure(
     plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
     "Accuracy against confidence, before and after temperature scaling, where at least "
@@ -290,7 +291,7 @@ show_figure(
 # figure answers the images in the order of a model's scaled confidence, the surest first.
 
 # %% tags=["remove-input"]
-findings.show_answered(found)
+tables.show_answered(found)
 
 # %% [markdown]
 # Models that err on different images can help each other. The matrix shows how much their errors

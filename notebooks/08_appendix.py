@@ -10,7 +10,7 @@ seed: int = 9  # of everything random in a model's training
 
 # %% tags=["remove-input"]
 from fmlib.profiles import load_profile
-from fmreport import findings, sections
+from fmreport import sections, tables
 from fmreport.compare import verdict
 from fmreport.studies import show_studies
 
@@ -41,7 +41,7 @@ for model in settings.models:
 # A test set is worn out by looking. The project's history has every publication of its results.
 
 # %% tags=["fashion-mnist", "remove-input"]
-findings.show_looks(settings.project)
+tables.show_looks(settings.project)
 
 # %% [markdown]
 # ## Training, epoch by epoch
@@ -55,7 +55,7 @@ sections.show_log(records)
 # How candidates are found is told in the comparison.
 
 # %% tags=["remove-input"]
-findings.show_candidates(verdict.compare(records), settings.data().class_names)
+tables.show_candidates(verdict.compare(records), settings.data().class_names)
 
 # %% [markdown]
 # ## Environment

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from fmlib.results import FROM_SCRATCH, Result
-from fmreport.compare import calibration, significance, table
+from fmreport.compare import calibration, errors, significance, table
 from fmreport.compare.significance import ALPHA, Correct
 
 BUDGETS = {"train_seconds": 60.0, "latency_ms_p95": 10.0, "memory_mb": 500.0}
+FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
 @dataclass(frozen=True)
@@ -183,3 +185,168 @@ def twins(found: Comparison) -> list[tuple[str, str]]:
     """Pairs of models that give the same probabilities for every image with their first seed."""
     runs, pairs = found.runs, combinations(found.runs, 2)
     return [(a, b) for a, b in pairs if np.array_equal(runs[a][0].proba, runs[b][0].proba)]
+
+
+# --- Findings ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found, as values: its kind, the models that it is about, what it rests on.
+
+    ``fmreport.text.words`` makes a sentence of it. Accuracies are fractions; names are as they are.
+    """
+
+    kind: str
+    models: tuple[str, ...] = ()
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+def findings(
+    found: Comparison, budgets: Mapping[str, float] = BUDGETS, near_points: float = 1.0
+) -> Iterator[Finding]:
+    """What follows from a comparison of at least one model, the most important first."""
+    yield from _about_accuracy(found)
+    yield from _about_costs(found, budgets, near_points)
+    yield from _about_transfer(found)
+    yield from _about_probabilities(found)
+    worst = errors.worst_classes(found.runs)
+    columns = (worst["class"], worst["f1"], worst["tied"].map(bool))
+    yield Finding("worst class", tuple(worst.index), {"rows": list(zip(*columns, strict=True))})
+
+
+def lead(found: Comparison) -> Finding:
+    """Who leads, who is not told from the best, or how far the next is behind."""
+    best, first = found.table.iloc[0], leaders(found)
+    others = [name for name in found.tied if name not in first]
+    after = next((name for name in found.runs if name not in {*found.tied, *first}), None)
+    beside = others or ([after] if after else [])
+    return Finding(
+        "lead",
+        tuple(first),
+        {
+            **best[["accuracy", "low", "high", "seeds"]],
+            "images": found.images,
+            "models": len(found.runs),
+            "of_recipes": found.of_recipes,
+            "comparisons": len(found.behind),
+            "tied": {name: found.table.loc[name, "accuracy"] for name in others},
+            "next": after,
+            "behind": {name: found.behind.loc[name].to_dict() for name in beside},
+        },
+    )
+
+
+def _about_accuracy(found: Comparison) -> Iterator[Finding]:
+    several = found.seeds[found.seeds["seeds"] > 1]
+    if len(several):
+        values: dict[str, Any] = {"spreads": several.head(3).to_dict("index")}
+        if len(found.behind) and found.behind["pairs"].iloc[0] > 1:
+            row = found.behind.iloc[0]
+            values |= {"after": row.name, "pairs": row["pairs"], "wins": row["wins"]}
+        yield Finding("seeds", (found.table.index[0],), values)
+    given = table.advantages(dict(list(found.runs.items())[:1]))
+    if len(given) and given["views"].iloc[0] > 1 and given["one_view"].notna().all():
+        yield Finding("views", tuple(given.index), given.iloc[0].to_dict())
+    if pair := fastest_tied(found):
+        seconds = found.local.loc[list(pair), "train_seconds"].to_list()
+        yield Finding("fastest tied", pair, {"seconds": seconds})
+
+
+def _about_costs(
+    found: Comparison, budgets: Mapping[str, float], near_points: float
+) -> Iterator[Finding]:
+    local, accuracy = found.local, found.table["accuracy"]
+    costs = {"machine": local["machine"].iloc[0], "baseline_mb": local["baseline_mb"].max()}
+    yield Finding("costs", (), costs | {"with_gpu": bool(local["vram_mb"].any())})
+    for bought in affordable(found, budgets):
+        which = bought.best or bought.cheapest
+        values = {"cost": bought.cost, "limit": bought.limit, "nearest": bought.cheapest}
+        values |= {"amount": local.loc[which, bought.cost], "accuracy": accuracy[which]}
+        values |= {"tied": {name: accuracy[name] for name in bought.tied}}
+        yield Finding("budget", (bought.best,) if bought.best else (), values)
+    near = near_best(found, near_points)
+    here = local[local.index.isin(near)]
+    if len(near) == 1 < len(found.runs):
+        yield Finding("none near", tuple(near), {"points": near_points})
+    elif len(here) > 1:  # else it was measured elsewhere, and there is nothing to compare with
+        merits: dict[str, list[str]] = {}
+        for cost in BUDGETS:
+            if (here[cost] == here[cost].min()).sum() == 1:
+                merits.setdefault(here[cost].idxmin(), []).append(cost)
+        if merits:
+            yield Finding("near", tuple(merits), {"points": near_points, "merits": merits})
+    if names := dominated(found):
+        yield Finding("dominated", tuple(names))
+    if pairs := front_by_chance(found):
+        yield Finding("front by chance", tuple(one for one, _ in pairs), {"pairs": pairs})
+
+
+def _about_transfer(found: Comparison) -> Iterator[Finding]:
+    if pair := transfer_pair(found):
+        better, worse = sorted(pair, key=found.table["accuracy"].get, reverse=True)
+        apart = significance.difference(found.correct[better], found.correct[worse])
+        yield Finding(
+            "transfer",
+            pair,
+            {
+                "difference": vars(apart),
+                "ahead": better == pair[0],
+                "accuracy": [found.table.loc[name, "accuracy"] for name in pair],
+                "only": found.table["pretrained"].sum() == 1,
+                "tied": {*pair} <= {*found.tied},
+                "comparisons": len(found.behind),
+            },
+        )
+
+
+def _about_probabilities(found: Comparison) -> Iterator[Finding]:
+    calibrated = calibration.calibration_table(found.runs, found.temperatures)
+    best = calibrated.iloc[0]
+    gains = best["ece"] - best["ece_scaled"] >= 0.01
+    if gains and not calibration.at_bound(best["temperature"]):
+        yield Finding("scaling", (str(best.name),), best.to_dict())
+    worse = calibrated[calibrated["ece_scaled"] >= calibrated["ece"] + 0.01]
+    if len(worse):
+        rows = worse[["ece", "ece_scaled"]].itertuples(name=None)
+        yield Finding("scaling harms", tuple(worse.index), {"rows": list(rows)})
+
+
+def left_out(local: pd.DataFrame, elsewhere: pd.DataFrame) -> Finding | None:
+    """Whose costs are not compared, as they were measured elsewhere."""
+    if elsewhere.empty:
+        return None
+    machines = elsewhere["machine"].to_dict()
+    values = {"machines": machines, "count": len(local), "machine": local["machine"].iloc[0]}
+    return Finding("elsewhere", tuple(machines), values)
+
+
+def limits(found: Comparison) -> Iterator[Finding]:
+    """What the test images, one run and one recipe a model leave open."""
+    local, overview, seeds = found.local, found.table, found.seeds
+    if away := left_out(local, found.elsewhere):
+        yield away
+    margins = (overview["high"] - overview["low"]) / 2
+    ends = {"least": margins.min(), "most": margins.max()}
+    yield Finding("precision", tuple(overview.index), ends | {"images": found.images})
+    if found.images < FEW_IMAGES:
+        yield Finding("few images")
+    single = seeds["seeds"] == 1
+    once = tuple(seeds.index[single & ~seeds["deterministic"]])
+    fixed = tuple(seeds.index[single & seeds["deterministic"]])
+    if fixed:
+        yield Finding("deterministic", fixed)
+    if once:
+        values = {"rest": len(once) + len(fixed) == len(seeds), "others": bool(fixed)}
+        yield Finding("trained once", once, values)
+    if (local["seeds"] > 1).any():
+        yield Finding("times vary", (), {"ratio": table.time_spread(local)})
+    else:
+        yield Finding("timed once")
+    for pair in twins(found):
+        yield Finding("twins", pair)
+    scratch = tuple(name for name in overview.index if FROM_SCRATCH in name)
+    if scratch:
+        pretrained = list(overview.index[overview["pretrained"]])
+        yield Finding("from scratch", scratch, {"pretrained": pretrained})
+    yield Finding("one recipe")

@@ -46,7 +46,7 @@ def show_models(found: Comparison) -> None:
         f"costs, the median where a model has several fits. Times and memory are those of "
         f"{machine}. “Training” counts training steps only, “whole fit” everything until the model "
         "is ready; one image's time is the median, and what 95% of images stay below; added "
-        f"memory{kind_of_memory(local)} is what the fit needs on top of the "
+        f"memory{kind_of_memory(bool(local['vram_mb'].any()))} is what the fit needs on top of the "
         f"{local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images take, "
         "which the whole process's peak includes. Bold: the best of a column.",
         "models",
