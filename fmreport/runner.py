@@ -188,6 +188,8 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         return name, reason
 
     with _kernel_environment(profile), ThreadPoolExecutor(available_cores()) as pool:
+        if len(waiting) > 1:
+            _start_one_kernel()
         reasons = dict(pool.map(one, waiting))
     outcome.told = sum(not reason for reason in reasons.values())
     for name, notebook in wanted.items():
@@ -394,6 +396,21 @@ def execute(profile: Profile, name: str, notebook: NotebookNode, inputs: str) ->
         nbformat.write(executed, output)
         os.replace(output, target)
     return ""
+
+
+def _start_one_kernel() -> None:
+    """Start a kernel, and end it: what starts kernels is set up at first use, which several threads
+    must not do together."""
+    import papermill
+
+    kernel = {"kernelspec": {"name": KERNEL, "language": "python", "display_name": ""}}
+    papermill.execute_notebook(
+        new_notebook(metadata=kernel),
+        None,
+        kernel_name=KERNEL,
+        progress_bar=False,
+        extra_arguments=["--log-level=CRITICAL"],
+    )
 
 
 @contextmanager

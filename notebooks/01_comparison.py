@@ -151,6 +151,7 @@ show_figure(
 show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
 
 # %% tags=["remove-input"]
+tables.show_costs(found)
 tables.show_spread(found)
 
 # %% [markdown]

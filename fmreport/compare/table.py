@@ -74,7 +74,8 @@ def overview(runs: Runs) -> pd.DataFrame:
     """
     rows = {name: _overview_row(fits) for name, fits in runs.items()}
     columns = list(_overview_row([])) if not rows else None
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.index = pd.Index(rows, dtype=object, name="model")  # of no model too
     numbers = {name: float for name in FIELDS if name in table}
     table = table.astype(numbers)
     table["vram_mb"] = table["vram_mb"].fillna(0)
