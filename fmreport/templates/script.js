@@ -62,6 +62,17 @@ function copyButtons() {
   }
 }
 
+// Where nothing scrolls there is nothing to focus: each box that does not is no stop of the Tab key.
+function scrollStops() {
+  const boxes = document.querySelectorAll("main [tabindex='0']");
+  const update = (box) => {
+    const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
+    box.tabIndex = scrolls ? 0 : -1;
+  };
+  const seen = new ResizeObserver((entries) => entries.forEach((entry) => update(entry.target)));
+  boxes.forEach((box) => seen.observe(box));
+}
+
 function largeFigures() {
   const dialog = document.querySelector("dialog");
   for (const image of document.querySelectorAll("figure.picture > img")) {
@@ -118,6 +129,7 @@ addEventListener("DOMContentLoaded", () => {
   themeSwitch(nav.querySelector("[data-switch=theme]"));
   codeSwitch(nav.querySelector("[data-switch=code]"));
   copyButtons();
+  scrollStops();
   largeFigures();
   readersPlace(nav);
   const narrow = matchMedia("(max-width: 63.99rem)");

@@ -40,6 +40,34 @@ def test_every_link_within_the_page_lands(show, width):
     check_that_links_land(show(width, reduced_motion="reduce"))
 
 
+@pytest.mark.parametrize("width", [360, 820, 1000, 1440])
+def test_the_contents_are_complete_and_reached_by_scrolling_down_alone(show, width):
+    page = show(width, reduced_motion="reduce")
+    if width < 1024:
+        page.locator("nav summary").click()
+    cut_off = """(list) => [...list.querySelectorAll("a")].filter((link) => {
+      link.scrollIntoView({ block: "nearest" });
+      const [box, frame] = [link.getBoundingClientRect(), list.getBoundingClientRect()];
+      return link.checkVisibility() && (box.left < frame.left - 1 || box.right > frame.right + 1
+        || box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+    }).map((link) => link.hash)"""
+    assert page.locator("nav ol").evaluate("(list) => list.scrollWidth <= list.clientWidth")
+    assert page.locator("nav ol").evaluate(cut_off) == []
+
+
+@pytest.mark.parametrize("width", [360, 1440])
+def test_only_what_scrolls_is_a_stop_of_the_tab_key(show, width):
+    page = show(width)
+    page.get_by_role("button", name="Show all code").click()
+    stops = """() => [...document.querySelectorAll("main [tabindex]")].map((box) => [
+      box.tabIndex === 0,
+      box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1,
+    ])"""
+    page.wait_for_function(f"({stops})().every(([stop, scrolls]) => stop === scrolls)")
+    found = page.evaluate(stops)
+    assert any(stop for stop, _ in found) and not all(stop for stop, _ in found)
+
+
 def test_contents_links_scroll_and_follow_the_reader(show):
     page = show(reduced_motion="reduce")
     page.get_by_role("navigation").get_by_role("link", name="Random Forest").click()
@@ -189,9 +217,12 @@ def test_it_prints_without_its_controls(show, tmp_path):
     assert not page.locator("nav").is_visible()
     path = tmp_path / "printed.pdf"
     page.pdf(path=path)
-    assert "naïve accents" in " ".join(
-        " ".join(sheet.extract_text() for sheet in pypdf.PdfReader(path).pages).split()
-    )
+    sheets = [" ".join(one.extract_text().split()) for one in pypdf.PdfReader(path).pages]
+    words = " ".join(sheets)
+    assert "naïve accents" in words
+    first = " ".join(page.locator("main > p").first.inner_text().split())[:30]
+    assert first in sheets[0], "the title has no page to itself"
+    assert "epoch 1 loss 0.5" not in words, "logs are not printed"
 
 
 @pytest.mark.parametrize("chosen", ["by the switch", "by the system"])
