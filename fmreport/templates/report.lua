@@ -171,7 +171,8 @@ local function listed(el, section)
 end
 
 local function heading(el, section)
-  el.level, el.identifier = section.level, section.id
+  -- On the page the title is the one heading of level 1.
+  el.level, el.identifier = html and math.min(section.level + 1, 6) or section.level, section.id
   if section.level <= 3 then listed(el, section) end
   local name = "Link to section " .. stringify(el.content)
   if section.number ~= "" then

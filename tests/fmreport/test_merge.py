@@ -169,7 +169,7 @@ def test_two_notebooks_with_the_same_names_stay_apart():
         "fig-curve-2",
         "table-t-2",
     ]
-    assert re.findall(r'<h1 id="(.*?)"', html) == ["sec-t", "sec-t-2"]
+    assert re.findall(r'<h2 id="(.*?)"', html) == ["sec-t", "sec-t-2"]
 
 
 def test_links_reach_other_chapters_and_lead_nowhere_else():

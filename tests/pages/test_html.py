@@ -230,9 +230,9 @@ def test_what_is_printed_from_the_dark_theme_is_dark_on_white(show, chosen):
     page = show(theme="light" if chosen == "by the switch" else "dark")
     if chosen == "by the switch":
         page.get_by_role("button", name="Dark theme").click()
-    visible = "body, main h1, main p, main pre, main pre span, main a, "
+    visible = "body, main h2, main p, main pre, main pre span, main a, "
     visible += ".label, .notice, .numeric, td strong, figcaption"
-    assert page.eval_on_selector_all("body, main h1", LIGHTNESS)[0][1] < 0.2
+    assert page.eval_on_selector_all("body, main h2", LIGHTNESS)[0][1] < 0.2
     page.emulate_media(media="print", color_scheme="light" if chosen == "by the switch" else "dark")
     printed = page.eval_on_selector_all(visible, LIGHTNESS)
     assert len(printed) > 200 and all(text < 0.5 and ground > 0.9 for text, ground in printed)
@@ -243,6 +243,7 @@ def test_what_is_printed_from_the_dark_theme_is_dark_on_white(show, chosen):
 def test_what_is_on_the_page(report):
     html = report[0].read_text()
     assert len(html) < 8e6
+    assert html.count("<h1") == 1, "the title; chapters are of the next level"
     assert f"<title>{METADATA.title}</title>" in html and '<html lang="en">' in html
     for fact in (METADATA.date, METADATA.profile, METADATA.machine, METADATA.commit):
         assert fact in html
@@ -262,7 +263,7 @@ def test_both_editions_have_the_same_numbers(report):
         flags=re.DOTALL,
     )
     headings = re.findall(
-        r'<h[1-3] id="[^"]*"><span class="number">([\d.]+)</span>\s*([^<]+)<', html
+        r'<h[2-4] id="[^"]*"><span class="number">([\d.]+)</span>\s*([^<]+)<', html
     )
     words = "\n".join(page.extract_text() for page in pypdf.PdfReader(report[1]).pages)
     words = re.sub(r"[^\S\n]+", " ", words)

@@ -36,7 +36,7 @@ TOO_WIDE = """() => [...document.querySelectorAll("figure.table table")]
 # heading, or open and right before them.
 UNEXPLAINED = """(figures) => figures.filter((figure) => {
   let behind = figure;
-  while (behind && !behind.matches("details.code, h1, h2")) behind = behind.nextElementSibling;
+  while (behind && !behind.matches("details.code, h2, h3")) behind = behind.nextElementSibling;
   const before = figure.previousElementSibling;
   const codes = [behind, before?.matches("details.code[open]") ? before : null];
   return !codes.some((code) => /show_\\w+\\(/.test(code?.textContent));
