@@ -31,7 +31,7 @@ from fmlib.scores import scores
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
 ARRAYS = ("proba", "labels", "validation_proba", "validation_labels")
 ONE_VIEW = "one_view_proba"  # of models whose predictions are the mean over views
-FROM_SCRATCH = ", from scratch"  # ends the name of a model that began without given weights
+FROM_SCRATCH = " (scratch)"  # ends the name of a model that began without given weights
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Proba = Annotated[NDArray[np.float16], Field(exclude=True, repr=False)]
 OneView = Annotated[NDArray[np.float16] | None, Field(exclude=True, repr=False)]

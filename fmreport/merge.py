@@ -32,7 +32,7 @@ from fmreport.runner import Outcome
 Paper = Literal["a4", "us-letter"]
 PAPERS = get_args(Paper)
 FILES, STAMP = ("report.html", "report.pdf"), "report.json"  # what it is made of
-SUBTITLE = "Accuracy, time and memory, honestly measured"
+SUBTITLE = "Accuracy, time and memory, side by side"
 TEMPLATES = Path(__file__).parent / "templates"
 # CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
 MARKDOWN = "commonmark_x-attributes-implicit_figures-emoji-gfm_auto_identifiers"

@@ -630,7 +630,7 @@ def reliability_diagrams(curves: pd.DataFrame) -> Plot:
             bins = drawn[(drawn["model"] == model) & (drawn["scaled"] == scaled)]
             line = {"marker": "o", "markersize": 2.2, "linewidth": 1}
             ax.plot(bins["confidence"], bins["accuracy"], color=colour, label=label, **line)
-        ax.set_title(model.replace(", ", ",\n"), fontsize=SMALL)  # the longest need two lines
+        ax.set_title(model.replace(" (", "\n("), fontsize=SMALL)  # the longest need two lines
         ax.set_aspect("equal")
     axes[0].legend(handlelength=1, borderpad=0, borderaxespad=0.2)
     figure.supxlabel("confidence", fontsize=8)

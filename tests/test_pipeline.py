@@ -292,7 +292,7 @@ def test_the_comparison_tells_of_seeds_other_machines_and_what_is_missing(
         "over the seeds",
         "Test GPU",
         "MobileNetV3",
-        "VGG16, from scratch",
+        "VGG16 (scratch)",
         "EfficientNet-Lite0",
         "SVM on HOG",
     ):

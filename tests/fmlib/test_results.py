@@ -427,7 +427,7 @@ def test_a_tree_whose_nodes_lead_outside_or_in_circles_is_refused(
 @pytest.mark.parametrize(
     ("model", "weights", "title"),
     [
-        ("vgg16", Weights(), "VGG16, from scratch"),
+        ("vgg16", Weights(), "VGG16 (scratch)"),
         ("vgg16", Weights(source="vgg16.pth", sha256="ab"), "VGG16"),
         ("mlp", None, "MLP"),
         ("somebodys_net", None, "somebodys net"),

@@ -637,7 +637,7 @@ def test_the_study_stands_beside_the_network_that_ran():
     rows = beside.set_index("study")
     assert (
         rows.loc["“MobileNetV3”", "ours"] == "ResNet34"
-        and rows.loc["VGG16", "ours"] == "VGG16, from scratch"
+        and rows.loc["VGG16", "ours"] == "VGG16 (scratch)"
     )
     assert beside["study"].notna().sum() == 8 and "XGBoost" in set(
         beside.loc[beside["study"].isna(), "ours"]

@@ -155,7 +155,7 @@ def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
 
 
 def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
-    names = [f"MobileNetV3-small {i}, from scratch" for i in range(11)]
+    names = [f"MobileNetV3-small {i} (scratch)" for i in range(11)]
     runs = {key: [synthetic.record("A", 0.7)] for key in names}
     figure, _ = plots.reliability_diagrams(calibration.curves(runs, {key: [1.0] for key in names}))
     figure.set_dpi(300)  # as in print
@@ -180,9 +180,9 @@ def eleven_models() -> pd.DataFrame:
     rows = {
         "Custom CNN": (0.9489, 242, 0.9, 169, 1e5, 3e7),
         "EfficientNet-Lite0": (0.9478, 405, 9.4, 642, 3e6, 1.2e8),
-        "ResNet34, from scratch": (0.9283, 405, 6.3, 363, 2e7, 1.5e8),
-        "MobileNetV3-small, from scratch": (0.9208, 169, 5.1, 400, 1.5e6, 8e6),
-        "VGG16, from scratch": (0.9180, 456, 16, 976, 1.3e8, 6e8),
+        "ResNet34 (scratch)": (0.9283, 405, 6.3, 363, 2e7, 1.5e8),
+        "MobileNetV3-small (scratch)": (0.9208, 169, 5.1, 400, 1.5e6, 8e6),
+        "VGG16 (scratch)": (0.9180, 456, 16, 976, 1.3e8, 6e8),
         "SVM on HOG": (0.9179, 17, 1.6, 857, 9e6, 1.8e7),
         "MLP": (0.9121, 36, 0.11, 49, 5.8e5, 1.1e6),
         "SVM": (0.9046, 31, 1.2, 477, 1.4e7, 2.8e7),

@@ -257,7 +257,7 @@ def test_transfer_learning_counts_only_with_weights():
     )
     assert "behind the best model that is not pre-trained, Tree (80.0%)" in less
     assert "Transfer learning" not in summary([scratch, other])
-    assert "no evidence on transfer learning: VGG16, from scratch" in summary([scratch, other])
+    assert "no evidence on transfer learning: VGG16 (scratch)" in summary([scratch, other])
 
 
 def test_what_was_measured_elsewhere_is_left_out():
