@@ -84,6 +84,7 @@ FITTING = {
     "test_pdf",
     "test_pipeline",
     "test_results",
+    "test_sections",
     "test_studies",
     "test_training",
     "test_transfer",

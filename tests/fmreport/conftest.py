@@ -58,3 +58,9 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
         monkeypatch.setattr(module, "display", shown.note)
     yield shown
     plt.close("all")
+
+
+@pytest.fixture(autouse=True)
+def quick_corrections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """statsmodels' multipletests collects garbage at every call, which takes half a second here."""
+    monkeypatch.setattr("gc.collect", lambda *generation: 0)

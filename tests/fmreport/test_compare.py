@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
@@ -168,9 +168,8 @@ def test_intervals_and_p_values_hold_what_they_promise_over_images_and_seeds(see
 
 
 @pytest.mark.slow
-def test_false_alarms_among_models_that_are_all_alike_are_as_rare_as_promised(monkeypatch):
+def test_false_alarms_among_models_that_are_all_alike_are_as_rare_as_promised():
     """Cochran's Q, the comparisons with the best, and the matrix of all pairs, each at 5 %."""
-    monkeypatch.setattr("gc.collect", lambda: 0)  # which multipletests calls every time
     rng, draws, alarms = np.random.default_rng(5), 300, np.zeros(3)
     for _ in range(draws):
         base = rng.normal(0, 2, 600)
@@ -256,9 +255,6 @@ def test_wilson_holds_the_estimate_and_stays_in_range(counts):
     )
 
 
-@settings(
-    max_examples=8
-)  # statsmodels' multipletests collects garbage at every call, which takes half a second
 @given(CORRECT)
 def test_pairwise_tests_are_symmetric_and_no_smaller_than_uncorrected(votes):
     adjusted = significance.all_pairs(once(votes))
