@@ -13,6 +13,7 @@ import inspect
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,6 +45,7 @@ PACKAGE = Path(fmlib.__file__).parent
 # what a model is called.
 NO_INPUT = {PACKAGE / "fetch.py", PACKAGE / "project.py", PACKAGE / "models" / "registry.py"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
+SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
 REGISTER = "register"  # the decorator's name: titles and registration are no inputs either
 
 
@@ -138,13 +140,14 @@ def jobs(profile: Profile) -> list[Job]:
 def known_jobs(profile: Profile) -> list[Job]:
     """The profile's jobs, and those of its models with further seeds that have a fresh record."""
     own = jobs(profile)
-    further = []
-    for model in profile.models:
-        for folder in (profile.results / model).glob("seed-*"):
-            seed = folder.name.removeprefix("seed-")
-            if seed.isdecimal() and seed == str(int(seed)) and int(seed) not in profile.seeds:
-                further.append(job_of(profile, model, int(seed)))
-    fresh = [job for job in further if job.seed not in profile.seeds and not stale(job)]
+    known = {job.name for job in own}
+    further = [
+        job_of(profile, model, int(found[1]))
+        for model in profile.models
+        for folder in (profile.results / model).glob("seed-*")
+        if (found := SEED_FOLDER.fullmatch(folder.name))
+    ]
+    fresh = [job for job in further if job.name not in known and not stale(job)]
     return own + sorted(fresh, key=lambda job: job.seed)
 
 
@@ -386,8 +389,7 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
     """Fit the job in this process, measure it, and leave its record."""
     fast.enable()
     key = job.key
-    where = (job.project, job.home)
-    data = load_dataset(job.dataset, job.validation_fraction, *where, seed=job.seed)
+    data = load_dataset(job.dataset, job.validation_fraction, job.project, job.home, seed=job.seed)
     model = build(job.model, job.parameters)
     if job.code:
         check(model, data)

@@ -103,8 +103,8 @@ class Profile(Settings):
 
     def data(self, say: Callable[[str], None] = print) -> Dataset:
         """Its data set, split as for its first seed; fetched first if need be."""
-        where = (self.project, self.home)
-        return load_dataset(self.dataset, self.validation_fraction, *where, say, self.seeds[0])
+        fraction, seed = self.validation_fraction, self.seeds[0]
+        return load_dataset(self.dataset, fraction, self.project, self.home, say, seed)
 
     def with_seeds(self, count: int) -> Profile:
         """The profile with so many seeds: its own, and then those that follow its greatest."""

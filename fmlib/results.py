@@ -298,8 +298,9 @@ def load(folder: Path) -> Result:
     try:
         text = (folder / RESULT_FILE).read_text(encoding="utf-8")
         with np.load(folder / PREDICTIONS_FILE, allow_pickle=False) as arrays:
-            names = [*ARRAYS, *({ONE_VIEW} & {*arrays.files})]
-            predictions = {name: arrays[name] for name in names}
+            predictions = {name: arrays[name] for name in ARRAYS}
+            if ONE_VIEW in arrays:
+                predictions[ONE_VIEW] = arrays[ONE_VIEW]
         return Result.model_validate(json.loads(text) | predictions)
     except Exception as error:  # whatever is wrong with a file, this record is no good
         raise ResultError(f"{folder}: {in_words(error)}") from error

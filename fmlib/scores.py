@@ -53,6 +53,22 @@ def fit_temperature(logits: NDArray[np.float64], labels: Labels) -> float:
     return float(np.exp(found.x)) if found.fun < log_loss(logits, labels) else 1.0
 
 
+def calibration_error(
+    confidence: NDArray[np.floating], correct: NDArray[Any], bins: int = CALIBRATION_BINS
+) -> float:
+    """How far confidence (n,) and accuracy, by ``correct`` (n,), lie apart in equal steps.
+
+    The mean over images; 0 of none. Naeini et al. 2015; Guo et al. 2017.
+    """
+    gaps = np.bincount(_steps(confidence, bins), confidence - correct, bins)
+    return float(np.abs(gaps).sum() / max(len(confidence), 1))
+
+
+def _steps(confidence: NDArray[np.floating], bins: int) -> NDArray[np.int64]:
+    """The equal step of confidence, from 0 on, into which each image falls."""
+    return np.minimum((confidence * bins).astype(int), bins - 1)
+
+
 def calibration_bins(
     proba: Proba, labels: Labels, bins: int = CALIBRATION_BINS
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
@@ -61,7 +77,7 @@ def calibration_bins(
     Steps without an image are left out.
     """
     confidence, correct = proba.max(1).astype(np.float64), proba.argmax(1) == labels
-    step = np.minimum((confidence * bins).astype(int), bins - 1)
+    step = _steps(confidence, bins)
     count, sure, right = (
         np.bincount(step, weights=weights, minlength=bins)
         for weights in (None, confidence, correct)
@@ -71,12 +87,8 @@ def calibration_bins(
 
 
 def expected_calibration_error(proba: Proba, labels: Labels, bins: int = CALIBRATION_BINS) -> float:
-    """How far confidence and accuracy lie apart, on average over images grouped by confidence.
-
-    ``proba`` (n, classes), ``labels`` (n,). Naeini et al. 2015; Guo et al. 2017.
-    """
-    confidence, accuracy, count = calibration_bins(proba, labels, bins)
-    return float((np.abs(confidence - accuracy) * count).sum() / max(len(labels), 1))
+    """:func:`calibration_error` of probabilities (n, classes) and labels (n,)."""
+    return calibration_error(proba.max(1).astype(np.float64), proba.argmax(1) == labels, bins)
 
 
 def scores(proba: Proba, labels: Labels, class_names: Sequence[str]) -> dict[str, Any]:

@@ -466,7 +466,7 @@ def class_heatmap(scores: pd.DataFrame, name: str = "F1") -> Plot:
 
 
 @_plot
-def mcnemar_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0.05) -> Plot:
+def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0.05) -> Plot:
     """Whether the row's model is better or worse than the column's, or tied, with the corrected
     p-value."""
     score = accuracy[p_values.index].to_numpy()

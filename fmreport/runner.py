@@ -11,7 +11,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +31,7 @@ from fmreport.kernels import PROVISIONER
 from fmreport.text import literal
 
 KERNEL = "fmreport"  # the name of a kernelspec that only this module's kernels see
+KERNELSPEC = {"name": KERNEL, "language": "python", "display_name": ""}  # as notebooks name it
 MODEL_TAG = "model-"
 EXERCISE = "exercise"  # a cell for who edits the notebook by hand, which the report leaves out
 FASHION, OTHER_DATA = "fashion-mnist", "other-data"  # a cell for a report on these data alone
@@ -177,7 +178,7 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
     """Execute the notebooks that are not told yet, as many at once as there are cores."""
     profile, start = outcome.profile, time.monotonic()
     wanted = chapters(profile)
-    inputs = {name: inputs_sha256(notebook, profile) for name, notebook in wanted.items()}
+    inputs = inputs_sha256(wanted, profile)
     waiting = [name for name in wanted if not _is_told(profile, name, inputs[name])]
     if waiting:
         say(f"telling {', '.join(waiting)}")
@@ -201,8 +202,10 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
 def standing(profile: Profile) -> Outcome:
     """What stands in the build folder now, without running anything."""
     outcome = Outcome(profile)
-    for name, notebook in chapters(profile).items():
-        told = _is_told(profile, name, inputs_sha256(notebook, profile))
+    wanted = chapters(profile)
+    inputs = inputs_sha256(wanted, profile)
+    for name, notebook in wanted.items():
+        told = _is_told(profile, name, inputs[name])
         place = executed_path(profile, name) if told else None
         outcome.chapters.append(Told(name, title(notebook), place, "not told yet"))
     return outcome
@@ -253,7 +256,7 @@ def _source(path: Path) -> NotebookNode:
     import jupytext
 
     notebook = jupytext.read(path)
-    notebook.metadata["kernelspec"] = {"name": KERNEL, "language": "python", "display_name": ""}
+    notebook.metadata["kernelspec"] = KERNELSPEC
     return notebook
 
 
@@ -293,9 +296,8 @@ def _own_chapter(models: list[str]) -> NotebookNode:
         new_code_cell('profile: str = ""\nseed: int = 9', metadata={"tags": ["parameters"]}),
         new_code_cell(OWN_SETTINGS, metadata={"tags": ["remove-input"]}),
     ]
-    kernel = {"name": KERNEL, "language": "python", "display_name": ""}
     cells = [*opening, *(cell for model in models for cell in _section(model))]
-    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    return new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC})
 
 
 def _models(cell: NotebookNode) -> set[str]:
@@ -314,34 +316,39 @@ def title(notebook: NotebookNode) -> str:
     return heads[0].removeprefix("# ").strip() if heads else ""
 
 
-def inputs_sha256(notebook: NotebookNode, profile: Profile) -> str:
-    """A hash of what a told notebook depends on: its meaning, its records, what it calls.
+def inputs_sha256(wanted: Mapping[str, NotebookNode], profile: Profile) -> dict[str, str]:
+    """A hash for each notebook of what it depends on once told, by name.
 
-    Its meaning is its cells' text and tags; how an editor writes the file does not count.
+    That is its meaning, its records and what it calls. Its meaning is its cells' text and tags; how
+    an editor writes the file does not count.
     """
-    settings = [profile.name, profile.seeds, profile.dataset, profile.validation_fraction]
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    digest.update(_content(profile.home / file for file in profile.code))
-    for cell in notebook.cells:
-        text = "\n".join(cell.source.strip().splitlines())
-        if not text:
-            continue
-        digest.update(json.dumps([cell.cell_type, text, _tags(cell)]).encode())
-    own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
-    for job in fitting.known_jobs(profile):
-        if job.model in own:
-            digest.update(f"{job.name} {job.title} {fitting.stale(job)}".encode())
-            digest.update(fitting.reason(job).encode())
-            digest.update(
-                _content(job.folder / name for name in RECORD if (job.folder / name).is_file())
-            )
-    package = Path(__file__).parent
-    code = [path for name in TELLING for path in _files(package / name)]
-    project = profile.project
+    package, project = Path(__file__).parent, profile.project
     kept = (project.studies, project.tables, project.published("gpu"))
-    content = [*code, *_files(Path(fitting.__file__).parent)]
-    digest.update(_content([*content, *(path for place in kept for path in _files(place))]))
-    return digest.hexdigest()
+    places = [*(package / name for name in TELLING), Path(fitting.__file__).parent, *kept]
+    settings = [profile.name, profile.seeds, profile.dataset, profile.validation_fraction]
+    common = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    common.update(_content(profile.home / file for file in profile.code))
+    common.update(_content(path for place in places for path in _files(place)))
+    records = [(job.model, _record(job)) for job in fitting.known_jobs(profile)]
+    hashes = {}
+    for name, notebook in wanted.items():
+        digest = common.copy()
+        for cell in notebook.cells:
+            if text := "\n".join(cell.source.strip().splitlines()):
+                digest.update(json.dumps([cell.cell_type, text, _tags(cell)]).encode())
+        own = set().union(*map(_models, notebook.cells)) or profile.models.keys()
+        for model, record in records:
+            if model in own:
+                digest.update(record)
+        hashes[name] = digest.hexdigest()
+    return hashes
+
+
+def _record(job: Job) -> bytes:
+    """What a notebook shows of a job: its name, its record or why there is none."""
+    files = [path for name in RECORD if (path := job.folder / name).is_file()]
+    state = f"{job.name} {job.title} {fitting.stale(job)} {fitting.reason(job)}"
+    return state.encode() + _content(files)
 
 
 def _files(path: Path) -> list[Path]:
@@ -403,9 +410,8 @@ def _start_one_kernel() -> None:
     must not do together."""
     import papermill
 
-    kernel = {"kernelspec": {"name": KERNEL, "language": "python", "display_name": ""}}
     papermill.execute_notebook(
-        new_notebook(metadata=kernel),
+        new_notebook(metadata={"kernelspec": KERNELSPEC}),
         None,
         kernel_name=KERNEL,
         progress_bar=False,

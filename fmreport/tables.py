@@ -22,22 +22,20 @@ COSTS = {  # columns of the overview, as the table calls them, and how it writes
     "fit_wall_seconds": ("Whole fit (s)", ",.1f"),
     "latency_ms": ("Image (ms)", ",.2f"),
     "latency_ms_p95": ("95% (ms)", ",.2f"),
+    "vram_mb": ("Video memory (MiB)", ",.0f"),
     "memory_mb": ("Added (MiB)", ",.0f"),
     "process_mb": ("Process (MiB)", ",.0f"),
     "model_mb": ("Disk (MiB)", ",.1f"),
 }
+ACCURACY = "Accuracy (%)"
 TARGETS = (0.95, 0.98, 0.99)  # accuracies that one may want of answers
 
 
 def show_models(found: Comparison) -> None:
     """Every model's accuracy and what it costs most."""
-    percent = 100 * found.table[["accuracy", "low", "high"]]
-    shown = pd.DataFrame(
-        {"Accuracy (%)": percent["accuracy"], "95% interval": interval(percent, ".1f")}
-    )
-    costs = _costs(found, "train_seconds", "fit_wall_seconds", "latency_ms_p95", "memory_mb")
+    costs = _costs(found.local, "train_seconds", "fit_wall_seconds", "latency_ms_p95", "memory_mb")
     show_table(
-        shown.join(costs).rename_axis("Model"),  # a dash where it was measured elsewhere
+        _accuracies(found.table).join(costs),  # a dash where it was measured elsewhere
         f"Every model: accuracy on {found.images:,} test images with its 95% interval, and what it "
         f"costs, the median where a model has several fits. Times and memory are those of "
         f"{_machine(found)}. “Training” counts training steps only, “whole fit” everything until "
@@ -46,16 +44,17 @@ def show_models(found: Comparison) -> None:
         f"{found.local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images "
         "take. Bold: the best of a column.",
         "models",
-        best={"Accuracy (%)": "max"} | dict.fromkeys(costs, "min"),
-        formats={"Accuracy (%)": ".1f"} | _formats(costs),
+        best={ACCURACY: "max"} | dict.fromkeys(costs, "min"),
+        formats={ACCURACY: ".1f"} | _formats(costs),
     )
 
 
 def show_costs(found: Comparison) -> None:
     """Every model's time for an image, its memory and its size."""
-    costs = _costs(found, "latency_ms", "latency_ms_p95", "memory_mb", "process_mb", "model_mb")
+    names = ("latency_ms", "latency_ms_p95", "memory_mb", "process_mb", "model_mb")
+    costs = _costs(found.local, *names)
     show_table(
-        costs.rename_axis("Model"),
+        costs,
         f"Time for a single image, the median and what 95% of images stay below; memory"
         f"{_kind_of_memory(found)} that a fit adds, and the peak of its whole process; and the "
         f"fitted model's size on disk. All on {_machine(found)}.",
@@ -65,11 +64,18 @@ def show_costs(found: Comparison) -> None:
     )
 
 
-def _costs(found: Comparison, *costs: str) -> pd.DataFrame:
-    """These costs, as the tables call them, on the one machine; without what no record knows."""
-    local = found.local.assign(model_mb=found.local["model_bytes"] / 2**20)
-    known = [cost for cost in costs if local[cost].notna().any()]
-    return local[known].rename(columns={cost: COSTS[cost][0] for cost in known})
+def _accuracies(overview: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with its interval, in per cent, a row a model."""
+    percent = 100 * overview[["accuracy", "low", "high"]]
+    columns = {ACCURACY: percent["accuracy"], "95% interval": interval(percent, ".1f")}
+    return pd.DataFrame(columns).rename_axis("Model")
+
+
+def _costs(overview: pd.DataFrame, *costs: str) -> pd.DataFrame:
+    """These costs, as the tables call them, a row a model; without what no record knows."""
+    overview = overview.assign(model_mb=overview["model_bytes"] / 2**20).rename_axis("Model")
+    known = [cost for cost in costs if overview[cost].notna().any()]
+    return overview[known].rename(columns={cost: COSTS[cost][0] for cost in known})
 
 
 def _formats(costs: pd.DataFrame) -> dict[str, str]:
@@ -203,7 +209,8 @@ def show_spread(found: Comparison) -> None:
 
 def show_calibration(found: Comparison) -> None:
     """Log loss and calibration error, before and after temperature scaling."""
-    calibrated = calibration.calibration_table(found.runs, found.temperatures)
+    drawn = calibration.calibration_uncertainty(found.runs, found.temperatures)
+    calibrated = found.calibrated.join(drawn)
     names = {"temperature": "T", "log_loss": "Log loss", "log_loss_scaled": "Log loss scaled"}
     names |= {"ece": "ECE", "ece_scaled": "ECE scaled"}
     shown = calibrated[[*names]].rename(columns=names)
@@ -289,27 +296,15 @@ def show_published(profile: Profile, name: str, data_sha256: str) -> None:
     if not results or results[0].data_sha256 != data_sha256:
         return
     overview = table.overview(table.by_model(results))
-    percent = 100 * overview[["accuracy", "low", "high"]]
-    shown = pd.DataFrame(
-        {
-            "Accuracy (%)": percent["accuracy"],
-            "95% interval": interval(percent, ".1f"),
-            "Training (s)": overview["train_seconds"],
-            "Whole fit (s)": overview["fit_wall_seconds"],
-            "One image (ms)": overview["latency_ms"],
-            "Video memory (MiB)": overview["vram_mb"],
-        }
-    )
+    costs = _costs(overview, "train_seconds", "fit_wall_seconds", "latency_ms", "vram_mb")
     machines = listed(dict.fromkeys(overview["machine"]))
     show_table(
-        shown.rename_axis("Model"),
+        _accuracies(overview).join(costs),
         f"What the profile {name} gives on {machines}. Its recipes are made for that machine, so "
         "its times stand beside no others of this report.",
         f"published-{name}",
-        best={"Accuracy (%)": "max"} | dict.fromkeys([*shown.columns[2:]], "min"),
-        formats={"Accuracy (%)": ".1f"}
-        | dict.fromkeys(("Training (s)", "Whole fit (s)"), ",.1f")
-        | {"One image (ms)": ",.2f", "Video memory (MiB)": ",.0f"},
+        best={ACCURACY: "max"} | dict.fromkeys(costs, "min"),
+        formats={ACCURACY: ".1f"} | _formats(costs),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -86,10 +86,8 @@ def interval(table: pd.DataFrame, spec: str) -> pd.Series:
 
 def points(fraction: float) -> str:
     """A difference of accuracies in points, with as many digits as it takes not to be 0.0."""
-    text = number(100 * fraction, "z.1f")
-    return (
-        text if fraction == 0 or float(f"{100 * fraction:.1f}") else number(100 * fraction, ".2f")
-    )
+    small = 0 < abs(fraction) < 0.0005
+    return number(100 * fraction, ".2f" if small else "z.1f")
 
 
 def difference(found: Mapping[str, float]) -> str:
@@ -146,9 +144,7 @@ def summarise(
         nothing = "**There are no results, so there is no verdict.**"
         return Summary(nothing, cautions=[words(one) for one in lost])
     found = verdict.compare(records)
-    first = verdict.lead(found)
-    if absent:
-        first = replace(first, values={**first.values, "absent": absent})
+    first = verdict.lead(found, bool(absent))
     points = verdict.findings(found, budgets, near_points)
     cautions = [*lost, *verdict.limits(found)]
     return Summary(words(first), [words(one) for one in points], [words(one) for one in cautions])
@@ -177,7 +173,7 @@ def _lead(values: Values, *leaders: str) -> str:
             "there is no verdict."
         )
     these = "recipes" if values["of_recipes"] else "fitted models"
-    which = f"the {these} that ran" if "absent" in values else f"these {these}"
+    which = f"the {these} that ran" if values["absent"] else f"these {these}"
     if len(leaders) > 1:
         first = f"share the highest accuracy of {which}"
     elif values["tied"]:

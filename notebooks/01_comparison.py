@@ -106,10 +106,10 @@ display(Markdown(text.evidence(found)))
 # %% tags=["remove-input"]
 tables.show_behind(found)
 show_figure(
-    plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
+    plots.pairs_matrix(found.p_values, found.table["accuracy"]),
     "Which models are told apart, all pairs for reference: the same tests, with Holm's correction "
     "for the number of pairs, at the 5% level.",
-    "mcnemar",
+    "all-pairs",
 )
 
 # %% tags=["remove-input"]
@@ -158,7 +158,7 @@ tables.show_spread(found)
 # A model is worth considering if no other is at least as accurate for less. Such models form the
 # Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
 # measured, so that a model may stand on it by a hair: whether two are told apart at all is in
-# [the matrix of all pairs](#fig-mcnemar).
+# [the matrix of all pairs](#fig-all-pairs).
 
 # %% tags=["remove-input"]
 show_figure(
@@ -186,7 +186,7 @@ tables.show_published(settings, "gpu", data.data_sha256)
 # the 95% level, counts as tied with it.
 
 # %% tags=["remove-input"]
-worst = errors.worst_classes(found.runs)
+worst = found.worst
 shown = pd.DataFrame(
     {
         "Class": worst["class"],

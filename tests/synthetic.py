@@ -123,6 +123,14 @@ def _epochs(count: int) -> list[Epoch]:
     ]
 
 
+def of_seeds(model: str, *accuracies: float, **fields: object) -> list[Result]:
+    """Fits of a model with the seeds from 1 on, of these accuracies."""
+    return [
+        record(model, accuracy, seed=seed, rng=seed, **fields)
+        for seed, accuracy in enumerate(accuracies, 1)
+    ]
+
+
 def clear_winner(**common: object) -> list[Result]:
     """Three models: the second and third are well behind the first."""
     costly = dict(train_seconds=300, fit_wall_seconds=330, latency_ms_p50=9, peak_rss_mb=2400)

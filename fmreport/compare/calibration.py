@@ -6,15 +6,17 @@ is the mean over its seeds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from fmlib import scores
-from fmreport.compare.significance import Difference, Fits, Runs, correct, difference, wilson
+from fmlib.results import Result
+from fmreport.compare.significance import Difference, Runs, correct, difference, wilson
 
 Proba = NDArray[np.floating]
 Temperatures = Mapping[str, Sequence[float]]  # of each model's fits, in their order
@@ -52,37 +54,47 @@ def calibration_table(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
     """A row a model, means over its seeds: its temperature, and on the test images log loss and
     calibration error (ECE) before and after scaling by it.
 
-    ``ece`` has bins of equal width, ``ece_mass`` of equally many images. ``floor`` and
-    ``floor_most`` are the mean and the 95th percentile of the ECE that perfectly calibrated
-    probabilities of this confidence would show on so many images; ``low`` and ``high`` the 95 %
-    interval of ``ece_scaled``.
+    ``ece`` has bins of equal width, ``ece_mass_scaled`` of equally many images.
     """
-    rows = {name: _calibration_row(fits, temperatures[name]) for name, fits in runs.items()}
-    columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled", "ece_mass"]
-    columns += ["ece_mass_scaled", "low", "high", "floor", "floor_most"]
+    columns = ["temperature", "log_loss", "log_loss_scaled", "ece", "ece_scaled"]
+    return _of_fits(_calibration_row, runs, temperatures, [*columns, "ece_mass_scaled"])
+
+
+def _calibration_row(fit: Result, temperature: float) -> list[float]:
+    scaled, right = rescale(fit.proba, temperature), fit.proba.argmax(1) == fit.labels
+    loss = scores.log_loss(scores.log_proba(fit.proba), fit.labels, temperature)
+    error = scores.expected_calibration_error(scaled, fit.labels)
+    by_mass = equal_mass_error(scaled.max(1), right)
+    return [temperature, fit.log_loss, loss, fit.ece, error, by_mass]
+
+
+def calibration_uncertainty(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
+    """A row a model, means over its seeds: how sure its scaled calibration error is.
+
+    Columns low, high (95 % interval), floor and floor_most: the mean and the 95th percentile of the
+    error that perfectly calibrated probabilities of this confidence would show on so many images.
+    """
+    return _of_fits(_uncertainty_row, runs, temperatures, ["low", "high", "floor", "floor_most"])
+
+
+def _uncertainty_row(fit: Result, temperature: float) -> list[float]:
+    confidence = rescale(fit.proba, temperature).max(1)
+    right = fit.proba.argmax(1) == fit.labels
+    return [*ece_interval(confidence, right), *ece_floor(confidence)]
+
+
+def _of_fits(
+    row: Callable[[Result, float], list[float]],
+    runs: Runs,
+    temperatures: Temperatures,
+    columns: list[str],
+) -> pd.DataFrame:
+    """The mean over its fits of each model's rows."""
+    rows = {
+        name: np.mean(list(map(row, fits, temperatures[name])), axis=0)
+        for name, fits in runs.items()
+    }
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
-
-
-def _calibration_row(fits: Fits, temperatures: Sequence[float]) -> list[float]:
-    rows = []
-    for fit, temperature in zip(fits, temperatures, strict=True):
-        scaled, right = rescale(fit.proba, temperature), fit.proba.argmax(1) == fit.labels
-        confidence = scaled.max(1)
-        logits = scores.log_proba(fit.proba)
-        rows.append(
-            [
-                temperature,
-                fit.log_loss,
-                scores.log_loss(logits, fit.labels, temperature),
-                fit.ece,
-                scores.expected_calibration_error(scaled, fit.labels),
-                equal_mass_error(fit.proba.max(1), right),
-                equal_mass_error(confidence, right),
-                *ece_interval(confidence, right),
-                *ece_floor(confidence),
-            ]
-        )
-    return np.mean(rows, axis=0).tolist()
 
 
 def equal_mass_error(
@@ -100,23 +112,6 @@ def equal_mass_error(
     return float(sum(gaps) / max(len(order), 1))
 
 
-def _drawn_errors(
-    confidence: NDArray[np.floating],
-    chances: NDArray[np.floating],
-    draws: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:
-    """Calibration errors of equal bins when each image is right by its chance, draw by draw."""
-    bins = scores.CALIBRATION_BINS
-    step = np.minimum((confidence * bins).astype(int), bins - 1)
-    sure = np.bincount(step, confidence, bins)
-    found = []
-    for _ in range(draws):
-        right = rng.random(len(chances)) < chances
-        found.append(np.abs(sure - np.bincount(step, right, bins)).sum() / len(chances))
-    return np.array(found)
-
-
 def ece_floor(
     confidence: NDArray[np.floating], draws: int = 200, seed: int = 9
 ) -> tuple[float, float]:
@@ -124,8 +119,11 @@ def ece_floor(
 
     Its mean and 95th percentile: it is no zero, as a bin's accuracy is one of few images.
     """
-    found = _drawn_errors(confidence, confidence, draws, np.random.default_rng(seed))
-    return float(found.mean()), float(np.percentile(found, 95))
+    rng, size = np.random.default_rng(seed), len(confidence)
+    found = [
+        scores.calibration_error(confidence, rng.random(size) < confidence) for _ in range(draws)
+    ]
+    return float(np.mean(found)), float(np.percentile(found, 95))
 
 
 def ece_interval(
@@ -139,17 +137,17 @@ def ece_interval(
     Drawing adds the error of the draw to that of the sample, so that the plain bootstrap lies too
     high; the interval is the basic one, which mirrors it (Davison and Hinkley 1997, section 5.2).
     """
-    bins, rng = scores.CALIBRATION_BINS, np.random.default_rng(seed)
-    step = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(step, confidence - right, bins)
-    error = np.abs(gaps).sum() / len(right)
-    found = []
-    for _ in range(draws):
-        drawn = rng.integers(len(right), size=len(right))
-        again = np.bincount(step[drawn], confidence[drawn] - right[drawn], bins)
-        found.append(np.abs(again).sum() / len(right))
-    low, high = np.percentile(found, [2.5, 97.5])
-    return max(2 * error - high, 0.0), max(2 * error - low, 0.0)
+    drawn = stats.bootstrap(
+        (confidence, right),
+        scores.calibration_error,
+        paired=True,
+        vectorized=False,
+        n_resamples=draws,
+        method="basic",
+        rng=seed,
+    )
+    low, high = drawn.confidence_interval
+    return max(float(low), 0.0), max(float(high), 0.0)
 
 
 def curves(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:

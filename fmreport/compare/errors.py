@@ -19,9 +19,7 @@ CELLS_AT_ONCE = 10_000_000  # of confusion matrices that are drawn
 def per_class(runs: Runs, score: str = "f1") -> pd.DataFrame:
     """``precision``, ``recall`` or ``f1`` of each class (row) by each model (column): the mean over
     its seeds."""
-    return pd.DataFrame(
-        {name: _class_scores(fits, score) for name, fits in runs.items()},
-    )
+    return pd.DataFrame({name: _class_scores(fits, score) for name, fits in runs.items()})
 
 
 def _class_scores(fits: Fits, score: str) -> pd.Series:
@@ -114,7 +112,7 @@ def pair_examples(runs: Runs, pairs: pd.DataFrame, each: int = 5) -> pd.DataFram
     Columns image, label, prediction (numbers), votes (how many models make this mistake, by most of
     their seeds).
     """
-    votes, cases = first_guesses(runs), [pd.DataFrame(columns=[*CASES, "votes"], dtype=int)]
+    votes, cases = usual_guesses(runs), [pd.DataFrame(columns=[*CASES, "votes"], dtype=int)]
     for first, second in pairs[["first", "second"]].itertuples(index=False):
         labels = next(iter(runs.values()))[0].labels
         other = np.select([labels == first, labels == second], [second, first], -1)
@@ -123,14 +121,13 @@ def pair_examples(runs: Runs, pairs: pd.DataFrame, each: int = 5) -> pd.DataFram
     return pd.concat(cases)
 
 
-def first_guesses(runs: Runs) -> pd.DataFrame:
-    """The class that most seeds of each model predict: a row an image, a column a model."""
-    return pd.DataFrame({name: _usual(guesses(fits)) for name, fits in runs.items()}, dtype=int)
+def usual_guesses(runs: Runs) -> pd.DataFrame:
+    """The class that most seeds of each model predict: a row an image, a column a model.
 
-
-def _usual(votes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The most frequent value of each column, the least of equally frequent ones."""
-    return stats.mode(votes, axis=0).mode
+    The least of equally frequent ones.
+    """
+    usual = {name: stats.mode(guesses(fits), axis=0).mode for name, fits in runs.items()}
+    return pd.DataFrame(usual, dtype=int)
 
 
 def _cases(labels: NDArray[np.int64], prediction: NDArray[np.int64]) -> pd.DataFrame:
@@ -144,7 +141,7 @@ def missed_by_all(runs: Runs) -> pd.DataFrame:
     """
     if not runs:
         return pd.DataFrame(columns=[*CASES, "votes"])
-    usual = stats.mode(first_guesses(runs).to_numpy(), axis=1)
+    usual = stats.mode(usual_guesses(runs).to_numpy(), axis=1)
     cases = _cases(next(iter(runs.values()))[0].labels, usual.mode).assign(votes=usual.count)
     missed = cases[~np.any([correct(fits).any(0) for fits in runs.values()], axis=0)]
     return missed.sort_values("votes", ascending=False, kind="stable", ignore_index=True)

@@ -10,7 +10,7 @@ once the plan is Dietterich's (1998, https://doi.org/10.1162/089976698300017197)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 
 import numpy as np
@@ -197,7 +197,7 @@ def against_best(right: Mapping[str, Correct]) -> pd.DataFrame:
     """
     best, *others = right
     rows = [vars(difference(right[best], right[name])) for name in others]
-    columns = list(Difference.__dataclass_fields__)
+    columns = [field.name for field in fields(Difference)]
     table = pd.DataFrame(rows, pd.Index(others, dtype=object, name="model"), columns)
     p_values = table["p_value"].astype(float)
     table["p_holm"] = multipletests(p_values, method="holm")[1] if others else p_values

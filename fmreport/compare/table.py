@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmlib.models.registry import MODELS
 from fmlib.results import Result, ResultError
-from fmreport.compare.significance import Runs, accuracy, correct
+from fmreport.compare.significance import Fits, Runs, accuracy, correct
 
 FIELDS = {  # an overview's columns, and what they are called in a result
     "log_loss": "log_loss",
@@ -30,6 +30,8 @@ FIELDS = {  # an overview's columns, and what they are called in a result
     "flops": "flops_per_image",
 }
 SPREAD = ("train_seconds", "fit_wall_seconds", "latency_ms_p95")  # costs that another day changes
+OVERVIEW = ["family", "accuracy", "low", "high", "seeds", "deterministic", "pretrained", "machine"]
+OVERVIEW += [*FIELDS, *(f"{cost}_{end}" for cost in SPREAD for end in ("least", "most"))]
 
 
 def by_model(records: Iterable[Result]) -> dict[str, list[Result]]:
@@ -72,35 +74,27 @@ def overview(runs: Runs) -> pd.DataFrame:
     unknown. ``seeds`` counts the fits. Of each cost in ``SPREAD``, ``<cost>_least`` and
     ``<cost>_most`` are the extremes of these fits.
     """
-    rows = {name: _overview_row(fits) for name, fits in runs.items()}
-    columns = list(_overview_row([])) if not rows else None
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    table.index = pd.Index(rows, dtype=object, name="model")  # of no model too
-    numbers = {name: float for name in FIELDS if name in table}
-    table = table.astype(numbers)
+    index = pd.Index(runs, dtype=object, name="model")
+    table = pd.DataFrame(map(_overview_row, runs.values()), index, columns=OVERVIEW)
+    table = table.astype(dict.fromkeys(FIELDS, float))
     table["vram_mb"] = table["vram_mb"].fillna(0)
     table["memory_mb"] = table["ram_mb"] + table["vram_mb"]
     return table
 
 
-def _overview_row(fits: list[Result]) -> dict[str, object]:
-    names = ["family", "accuracy", "low", "high", "seeds", "deterministic", "pretrained", "machine"]
-    names += [*FIELDS, *(f"{cost}_{end}" for cost in SPREAD for end in ("least", "most"))]
-    if not fits:
-        return dict.fromkeys(names)
+def _overview_row(fits: Fits) -> dict[str, object]:
     first, machine = fits[0], fits[0].environment.machine_id
     here = [fit for fit in fits if fit.environment.machine_id == machine]
-    row: dict[str, object] = dict(
-        zip(("accuracy", "low", "high"), accuracy(correct(fits)), strict=True)
-    )
-    row |= {"family": first.family, "seeds": len(fits), "deterministic": is_deterministic(first)}
+    mean, low, high = accuracy(correct(fits))
+    row: dict[str, object] = {"accuracy": mean, "low": low, "high": high, "seeds": len(fits)}
+    row |= {"family": first.family, "deterministic": is_deterministic(first)}
     row |= {"pretrained": is_pretrained(first), "machine": machine}
     for name, field in FIELDS.items():
         known = [value for fit in here if (value := getattr(fit, field)) is not None]
         row[name] = float(np.median(known)) if known else np.nan
         if name in SPREAD:
             row |= {f"{name}_least": min(known), f"{name}_most": max(known)}
-    return {name: row[name] for name in names}
+    return row
 
 
 def by_machine(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

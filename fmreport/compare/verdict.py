@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -39,6 +40,16 @@ class Comparison:
     p_values: pd.DataFrame
     behind: pd.DataFrame
     tied: list[str]
+
+    @cached_property
+    def calibrated(self) -> pd.DataFrame:
+        """Of ``calibration_table``."""
+        return calibration.calibration_table(self.runs, self.temperatures)
+
+    @cached_property
+    def worst(self) -> pd.DataFrame:
+        """Of ``worst_classes``."""
+        return errors.worst_classes(self.runs)
 
     @property
     def of_recipes(self) -> bool:
@@ -210,13 +221,16 @@ def findings(
     yield from _about_costs(found, budgets, near_points)
     yield from _about_transfer(found)
     yield from _about_probabilities(found)
-    worst = errors.worst_classes(found.runs)
+    worst = found.worst
     columns = (worst["class"], worst["f1"], worst["tied"].map(bool))
     yield Finding("worst class", tuple(worst.index), {"rows": list(zip(*columns, strict=True))})
 
 
-def lead(found: Comparison) -> Finding:
-    """Who leads, who is not told from the best, or how far the next is behind."""
+def lead(found: Comparison, absent: bool = False) -> Finding:
+    """Who leads, who is not told from the best, or how far the next is behind.
+
+    ``absent``: whether there are models without a result.
+    """
     best, first = found.table.iloc[0], leaders(found)
     others = [name for name in found.tied if name not in first]
     after = next((name for name in found.runs if name not in {*found.tied, *first}), None)
@@ -228,6 +242,7 @@ def lead(found: Comparison) -> Finding:
             **best[["accuracy", "low", "high", "seeds"]],
             "images": found.images,
             "models": len(found.runs),
+            "absent": absent,
             "of_recipes": found.of_recipes,
             "comparisons": len(found.behind),
             "tied": {name: found.table.loc[name, "accuracy"] for name in others},
@@ -301,7 +316,7 @@ def _about_transfer(found: Comparison) -> Iterator[Finding]:
 
 
 def _about_probabilities(found: Comparison) -> Iterator[Finding]:
-    calibrated = calibration.calibration_table(found.runs, found.temperatures)
+    calibrated = found.calibrated
     best = calibrated.iloc[0]
     gains = best["ece"] - best["ece_scaled"] >= 0.01
     if gains and not calibration.at_bound(best["temperature"]):

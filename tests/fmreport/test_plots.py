@@ -34,7 +34,7 @@ def comparisons(found: verdict.Comparison) -> dict[str, plots.Plot]:
         "memory": plots.memory_bars(found.table),
         "tradeoffs": plots.tradeoffs(found.table, fronts, audit.STUDY),
         "classes": plots.class_heatmap(errors.per_class(runs)),
-        "mcnemar": plots.mcnemar_matrix(found.p_values, found.table["accuracy"]),
+        "mcnemar": plots.pairs_matrix(found.p_values, found.table["accuracy"]),
         "overlap": plots.agreement_matrix(errors.error_overlap(found.correct)),
         "reliability": plots.reliability_diagrams(calibration.curves(runs, found.temperatures)),
         "answered": plots.answered_curves(calibration.answered(runs, found.temperatures)),
@@ -120,7 +120,7 @@ def test_learning_curves_mark_the_lowest_validation_loss():
 
 
 def test_the_matrix_of_tests_says_who_is_better():
-    figure, _ = plots.mcnemar_matrix(WINNER.p_values, WINNER.table["accuracy"])
+    figure, _ = plots.pairs_matrix(WINNER.p_values, WINNER.table["accuracy"])
     words = [text.get_text().split("\n")[0] for text in figure.axes[0].texts]
     assert words == [
         "",

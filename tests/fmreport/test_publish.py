@@ -95,8 +95,10 @@ class World:
     def tell(self, name: str = "cpu") -> None:
         """Tell of the records as they are, without running the notebook; and render."""
         profile = self.profile(name)
-        for name, notebook in runner.chapters(profile).items():
-            notebook.metadata["fmreport"] = {"sha256": runner.inputs_sha256(notebook, profile)}
+        chapters = runner.chapters(profile)
+        inputs = runner.inputs_sha256(chapters, profile)
+        for name, notebook in chapters.items():
+            notebook.metadata["fmreport"] = {"sha256": inputs[name]}
             told = runner.executed_path(profile, name)
             told.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, told)

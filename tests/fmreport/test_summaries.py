@@ -20,13 +20,6 @@ from fmreport.compare import verdict
 FOLDER = Path(__file__).with_name("summaries")
 
 
-def of_seeds(model: str, *accuracies: float, **fields: object) -> list[Result]:
-    return [
-        synthetic.record(model, accuracy, seed=seed, rng=seed, **fields)
-        for seed, accuracy in enumerate(accuracies, 1)
-    ]
-
-
 def equal() -> list[Result]:
     """Two models of one accuracy that err on different images."""
     even = np.arange(2000) % 10 > 0
@@ -64,10 +57,13 @@ CASES = {
     "equal": equal(),
     "constant-alone": constant(),
     "best-elsewhere": best_elsewhere(),
-    "first-seed-ahead": [*of_seeds("First", 0.95, 0.85, 0.86), *of_seeds("Steady", 0.9, 0.91, 0.9)],
+    "first-seed-ahead": [
+        *synthetic.of_seeds("First", 0.95, 0.85, 0.86),
+        *synthetic.of_seeds("Steady", 0.9, 0.91, 0.9),
+    ],
     "recipes": [
-        *of_seeds("Best", 0.95, 0.951, 0.949),
-        *of_seeds("Second", 0.90, 0.902, 0.898),
+        *synthetic.of_seeds("Best", 0.95, 0.951, 0.949),
+        *synthetic.of_seeds("Second", 0.90, 0.902, 0.898),
         synthetic.record("svm", 0.85),
     ],
     "transfer": transfer(),

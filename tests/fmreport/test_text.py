@@ -288,20 +288,12 @@ def test_the_cheapest_near_the_best_are_named_for_each_cost():
     )
 
 
-def of_seeds(model: str, *accuracies: float, **fields: object) -> list:
-    """Fits of a model with so many seeds."""
-    return [
-        synthetic.record(model, accuracy, seed=seed, rng=seed, **fields)
-        for seed, accuracy in enumerate(accuracies, 1)
-    ]
-
-
 def test_means_over_seeds_decide_and_are_told_as_recipes():
-    records = of_seeds("A", 0.90, 0.92)
+    records = synthetic.of_seeds("A", 0.90, 0.92)
     found = summary(records)
     assert "**A** 90.0% to 92.0% (standard deviation 1.41 points, 2 seeds)" in found
     assert "was trained once" not in found
-    other = of_seeds("B", 0.95, 0.6)  # its first seed is ahead, its mean is not
+    other = synthetic.of_seeds("B", 0.95, 0.6)  # its first seed is ahead, its mean is not
     found = summary([*other, *records])
     assert found.startswith("**A** scored highest of these recipes: 91.0%")
     assert "the mean over 2 seeds (95% interval" in found
@@ -312,13 +304,13 @@ def test_means_over_seeds_decide_and_are_told_as_recipes():
 
 
 def test_a_deterministic_model_is_said_to_need_one_fit():
-    found = summary([*of_seeds("A", 0.90, 0.92), synthetic.record("svm", 0.8)])
+    found = summary([*synthetic.of_seeds("A", 0.90, 0.92), synthetic.record("svm", 0.8)])
     assert "SVM draws nothing at random in training: one fit is enough." in found
     assert "of these recipes" in found and "trained once" not in found
 
 
 def test_with_seeds_the_evidence_is_about_images_and_seeds_together():
-    records = [*of_seeds("A", 0.90, 0.92), *of_seeds("B", 0.70, 0.72)]
+    records = [*synthetic.of_seeds("A", 0.90, 0.92), *synthetic.of_seeds("B", 0.70, 0.72)]
     sentence = text.evidence(verdict.compare(records))
     assert "images and seeds together" in sentence and "McNemar" not in sentence
     assert "Cochran" not in sentence
