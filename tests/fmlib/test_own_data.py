@@ -1,4 +1,4 @@
-"""Built-in models on data of one's own: each is fitted, and those that can learn from little do."""
+"""Built-in models on data of one's own: each is fitted, and beats guessing by a wide margin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from fmlib.project import Project
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"epochs": 2, "batch_size": 32}
+SCRATCH = {"epochs": 8, "batch_size": 16, "lr": 0.001}
+# MobileNetV3's running means need hundreds of steps before a prediction can use them.
+MOBILE = {"epochs": 30, "batch_size": 8, "optimizer": "sgd", "lr": 0.05, "schedule": "linear"}
 SMALL = {
     "decision_tree": {},
     "random_forest": {"n_estimators": 10},
@@ -21,14 +23,16 @@ SMALL = {
     "xgboost": {"n_estimators": 5},
     "mlp": {"hidden_sizes": [32], "recipe": {"epochs": 5, "batch_size": 16, "lr": 0.01}},
     "cnn": {"widths": [8, 16], "recipe": {"epochs": 4, "batch_size": 16, "lr": 0.01}},
-    "study_cnn": {"recipe": {"epochs": 6, "batch_size": 16, "lr": 0.01}},
-    "vgg16": {"weights": "none", "recipe": {**QUICK, "epochs": 1, "image_size": 32}},
-    "resnet34": {"weights": "none", "recipe": {**QUICK, "lr": 0.002}},
-    "mobilenet_v3_small": {"weights": "none", "recipe": {**QUICK, "image_size": 32}},
-    "mobilenet_v3_as_run": {"weights": "none", "recipe": {**QUICK, "lr": 0.002}},
-    "efficientnet_lite0": {"recipe": {**QUICK, "epochs": 8, "image_size": 32}},
+    "study_cnn": {"recipe": {"epochs": 20, "batch_size": 8, "lr": 0.003}},
+    "vgg16": {
+        "weights": "none",
+        "recipe": {"epochs": 3, "batch_size": 16, "lr": 0.0001, "image_size": 32},
+    },
+    "resnet34": {"weights": "none", "recipe": SCRATCH},
+    "mobilenet_v3_small": {"weights": "none", "recipe": {**MOBILE, "image_size": 32}},
+    "mobilenet_v3_as_run": {"weights": "none", "recipe": SCRATCH},
+    "efficientnet_lite0": {"recipe": {"epochs": 8, "batch_size": 32, "image_size": 32}},
 }
-LEARNT = {"vgg16", "resnet34", "mobilenet_v3_small", "mobilenet_v3_as_run", "study_cnn"}
 
 
 @pytest.fixture(scope="module", params=[((8, 8), 2), ((32, 32, 3), 3), ((12, 20), 4)], ids=str)
@@ -49,9 +53,8 @@ def test_every_built_in_model_is_fitted_to_own_data(own_data, model):
     fitted = build(model, SMALL[model]).fit(data)
     proba = fitted.predict_proba(data.test_images)
     assert proba.shape == (160, len(data.class_names)) and np.isfinite(proba).all()
-    if model not in LEARNT:  # large networks from scratch learn nothing from so few images
-        guessing = 1 / len(data.class_names)
-        assert (proba.argmax(1) == data.test_labels).mean() > (1 + guessing) / 2
+    guessing = 1 / len(data.class_names)
+    assert (proba.argmax(1) == data.test_labels).mean() > (1 + guessing) / 2
 
 
 def test_vgg16_says_what_to_set_where_images_are_too_small_for_it(own_data):
