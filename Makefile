@@ -11,6 +11,9 @@ INSTALLED := $(VENV)/.installed
 # a .venv knows the folder that it was made in; in a copy or a renamed folder its programs would run the old one's code
 MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURDIR)" ] || echo moved)
 
+# a user's own settings of pip, such as `user = true`, must not reach .venv
+export PIP_USER := 0
+
 .DEFAULT_GOAL := help
 .PHONY: help setup report check test lab bench speedrun search ablation publish clean
 .PHONY: moved

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nbconvert.exporters import Exporter
 from nbformat import NotebookNode
 
+from fmreport.downloads import links
 from fmreport.merge import TEMPLATES, Chapter, Document, ReportMetadata, merge
 
 
-def page(document: Document) -> str:
-    """The page of a merged report."""
-    script = (TEMPLATES / "script.js").read_text(encoding="utf-8").strip()
+def page(document: Document, files: Mapping[str, bytes] | None = None) -> str:
+    """The page of a merged report, with ``files`` that a reader may take away."""
+    parts = (TEMPLATES / "vendor" / "sortable.min.js", TEMPLATES / "script.js")
+    script = "\n".join(part.read_text(encoding="utf-8").strip() for part in parts)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     for font in TEMPLATES.glob("fonts/*.woff2"):
         address = f"data:font/woff2;base64,{_base64(font.read_bytes())}"
         style = style.replace(f"fonts/{font.name}", address)
-    return document.convert(
+    made = document.convert(
         "html",
         Path(),
         "--mathml",
@@ -29,6 +32,9 @@ def page(document: Document) -> str:
         script=script,
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
     )
+    link = '<div><dt>Take away</dt><dd><a href="#downloads">PDF, data</a></dd></div>'
+    made = made.replace("<!--to downloads-->", link if files else "", 1)
+    return made.replace("<!--downloads-->", links(files or {}), 1)
 
 
 class HTMLReportExporter(Exporter):
@@ -43,7 +49,8 @@ class HTMLReportExporter(Exporter):
     ) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""
         nb, resources = super().from_notebook_node(nb, resources, **kwargs)
-        return page(merge([Chapter("", nb)], ReportMetadata(""))), resources
+        folder = Path(resources.get("metadata", {}).get("path", "."))
+        return page(merge([Chapter("", nb, folder=folder)], ReportMetadata(""))), resources
 
 
 def _base64(data: bytes) -> str:

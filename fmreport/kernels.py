@@ -16,7 +16,13 @@ from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
 PROVISIONER = "fmreport-forked"  # its name among pyproject's entry points
-PRELOADED = ["fmreport.sections", "fmreport.compare.audit", "ipykernel.kernelapp"]
+PRELOADED = [
+    "fmreport.explorer",
+    "fmreport.tables",
+    "fmreport.compare.audit",
+    "ipykernel.kernelapp",
+]
+PRELOADED += ["sklearn.model_selection", "skops.io", "timm", "torchvision.datasets"]  # used later
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 
 

@@ -15,8 +15,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -27,6 +27,8 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from fmlib.fitting import fresh_results
+from fmreport import markup
+from fmreport.downloads import downloads
 from fmreport.runner import Outcome
 
 Paper = Literal["a4", "us-letter"]
@@ -37,10 +39,17 @@ TEMPLATES = Path(__file__).parent / "templates"
 # CommonMark as JupyterLab reads it; an image alone in its paragraph is no numbered figure.
 MARKDOWN = "commonmark_x-attributes-implicit_figures-emoji-gfm_auto_identifiers"
 DROPPED = {"parameters", "injected-parameters", "remove-cell"}
+CELLS = ("columns", "numeric", "rows", "best", "sort")  # of a table, in its metadata
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 NO_ALT = "An image without a description."  # of an image that bypassed show_figure
+RENDERING = (
+    "merge.py",
+    "html.py",
+    "pdf.py",
+    "downloads.py",
+    "markup.py",
+)  # code that a report depends on
 TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
-UNSAFE_HTML = re.compile(r"<(script|style|link|iframe|img)\b")
 # A footnote's name and text, up to a blank line or the next.
 NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
 # They have no place in a document.
@@ -79,11 +88,13 @@ class Chapter:
     """One chapter: an executed notebook, or why there is none.
 
     ``title`` (Markdown) and the first line of ``reason`` stand in place of a missing notebook.
+    ``folder`` is where its local pictures lie.
     """
 
     title: str
     notebook: NotebookNode | None
     reason: str = ""
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,7 @@ class Document:
 
     tree: dict[str, Any]
     metadata: ReportMetadata
+    macros: str = ""  # LaTeX that formulas use
 
     def convert(self, to: str, folder: Path, *options: str, **front: str) -> str:
         """The report in a format of pandoc's: ``html`` or ``typst``.
@@ -99,7 +111,8 @@ class Document:
         ``folder`` receives the images that the markup names, ``options`` are pandoc's own, and
         ``front`` adds to what the page's template or Typst's function ``report`` is given.
         """
-        known = {**asdict(self.metadata), "facts": self.metadata.facts, **front}
+        known = {**asdict(self.metadata), "facts": self.metadata.facts, "macros": self.macros}
+        known |= front
         meta = {"report": {"t": "MetaString", "c": json.dumps(known)}}
         return _pandoc(
             json.dumps({**self.tree, "meta": meta}),
@@ -123,23 +136,35 @@ class _Piece:
 
 def merge(chapters: Sequence[Chapter], metadata: ReportMetadata) -> Document:
     """One document of all ``chapters``, at least one; their notebooks stay as they are."""
-    trees = [_tree(list(_pieces(chapter))) for chapter in chapters]
+    every = [[_carrying(piece, one.folder) for piece in _pieces(one)] for one in chapters]
+    trees = [
+        markup.embed_pictures(_tree(one), of.folder)
+        for one, of in zip(every, chapters, strict=True)
+    ]
     blocks = [_div("chapter", {}, tree["blocks"]) for tree in trees]
-    return Document({**trees[0], "blocks": blocks}, metadata)
+    macros = markup.macros_of(piece.markdown for pieces in every for piece in pieces)
+    return Document({**trees[0], "blocks": blocks}, metadata, macros)
 
 
 def write_report(
-    chapters: Sequence[Chapter], metadata: ReportMetadata, folder: Path, paper: Paper = "a4"
+    chapters: Sequence[Chapter],
+    metadata: ReportMetadata,
+    folder: Path,
+    paper: Paper = "a4",
+    files: Mapping[str, bytes] | None = None,
 ) -> list[Path]:
     """Write ``report.html`` and ``report.pdf``; both or none, never half a file.
 
-    The ``folder`` is made where it is absent.
+    The page carries the PDF and ``files`` for readers to take away. The ``folder`` is made where it
+    is absent.
     """
     from fmreport.html import page
     from fmreport.pdf import pdf
 
     document = merge(chapters, metadata)
-    contents = {"report.html": page(document).encode(), "report.pdf": pdf(document, paper)}
+    printed = pdf(document, paper)
+    carried = {"report.pdf": printed, **(files or {})}
+    contents = {"report.html": page(document, carried).encode(), "report.pdf": printed}
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as scratch:
         for name, content in contents.items():
@@ -164,10 +189,17 @@ def write_outcome(
         return [folder / name for name in FILES]
     (folder / STAMP).unlink(missing_ok=True)
     chapters = [
-        Chapter(one.title, one.path and nbformat.read(one.path, as_version=4), one.reason)
+        Chapter(
+            one.title,
+            one.path and nbformat.read(one.path, as_version=4),
+            one.reason,
+            outcome.profile.project.notebooks,
+        )
         for one in outcome.chapters
     ]
-    paths = write_report(chapters, metadata_of(outcome), folder, paper)
+    metadata = metadata_of(outcome)
+    files = downloads(fresh_results(outcome.profile), metadata.title, date.today())
+    paths = write_report(chapters, metadata, folder, paper, files)
     (folder / STAMP).write_text(_stamp(outcome, paper), encoding="utf-8")
     say(f"report written in {time.monotonic() - start:.1f} s")
     return paths
@@ -201,7 +233,7 @@ def metadata_of(outcome: Outcome) -> ReportMetadata:
 
 def _stamp(outcome: Outcome, paper: Paper) -> str:
     """What a report depends on: its chapters, the code that renders it, the paper."""
-    code = [Path(__file__).with_name(name) for name in ("merge.py", "html.py", "pdf.py")]
+    code = [Path(__file__).with_name(name) for name in RENDERING]
     templates = [path for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
     told = [one.path for one in outcome.chapters if one.path]
     hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *templates, *told)]
@@ -229,7 +261,7 @@ def _with_own_notes(texts: Sequence[str]) -> list[str]:
     defined: set[str] = set()
     renamed = []
     for i, text in enumerate(texts):
-        text = _clean(re.sub(r"\r\n?", "\n", text)).expandtabs(4)
+        text = _clean(re.sub(r"\r\n?", "\n", markup.with_formulas(text))).expandtabs(4)
         # A note within a note may lead back to itself, and pandoc would follow it for ever.
         text = NOTE.sub(lambda note: note[1] + note[3].replace("[^", r"\[\^"), text)
         own = {note[2] for note in NOTE.finditer(text)}
@@ -244,6 +276,14 @@ def _pandoc(source: str, of: str, to: str, *options: str, folder: Path | None = 
     return pypandoc.convert_text(
         source, to, format=of, extra_args=options, cworkdir=folder, verify_format=False
     )
+
+
+def _carrying(piece: _Piece, folder: Path | None) -> _Piece:
+    """The piece with local pictures of its HTML inside."""
+    if piece.kind != "html":
+        return piece
+    html = markup.with_pictures(piece.attributes["html"], folder)
+    return replace(piece, attributes=piece.attributes | {"html": html})
 
 
 def _div(kind: str, attributes: dict[str, str], blocks: list[Any]) -> dict[str, Any]:
@@ -276,14 +316,15 @@ def _with_attachments(cell: NotebookNode) -> str:
 
 
 def _code_cell(cell: NotebookNode, tags: set[str]) -> list[_Piece]:
-    """What a code cell shows, and its code: before it or, tagged ``remove-input``, behind it."""
-    behind, logging = "remove-input" in tags, "training-log" in tags
+    """What a code cell shows, and its code: before it or, tagged ``hide-input``, behind it; tagged
+    ``remove-input``, without it."""
+    behind, logging = bool({"hide-input", "remove-input"} & tags), "training-log" in tags
     # A warning from a cell whose code stays behind means nothing to readers.
     raws = [raw for raw in cell.outputs if logging or not (behind and raw.output_type == "stream")]
     pieces = [piece for raw in raws if (piece := _output(raw, logging))]
     log = "\n".join(piece.attributes["text"] for piece in pieces if piece.kind == "log")
     shown = [piece for piece in pieces if piece.kind != "log"]
-    source = cell.source.strip()
+    source = "" if "remove-input" in tags else cell.source.strip()
     if behind and not TELLING & {piece.kind for piece in shown}:
         source = ""
     if not source and not log:
@@ -300,20 +341,33 @@ def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
     stream = raw.output_type == "stream"
     data = {"text/plain": raw.text} if stream else raw.data
     meta = raw.get("metadata", {}).get("fmreport", {})
-    text = strip_ansi(data.get("text/plain", "")).strip("\n")
-    kind = meta.get("kind")
-    if kind == "table":
-        cells = json.dumps({key: meta[key] for key in ("columns", "numeric", "rows", "best")})
-        return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
-    if kind == "notice":
-        return _notice(text)
+    text = markup.last_states(data.get("text/plain", ""))
+    if meta.get("kind") in OWN:
+        return OWN[meta["kind"]](meta, text)
     if "text/markdown" in data:
         return _Piece("prose", markdown=data["text/markdown"])
     if mime := next((mime for mime in IMAGES if mime in data), None):
         return _figure(mime, data[mime], meta)
-    if "text/html" in data and not UNSAFE_HTML.search(data["text/html"]):
-        return _Piece("html", {"html": data["text/html"], "text": text})
+    if "text/html" in data:
+        return _Piece("html", {"html": data["text/html"], "text": markup.unshown(text) or text})
+    if "text/latex" in data:
+        return _Piece("prose", markdown=data["text/latex"])
+    if why := markup.unshown(text):
+        return _notice(why)
     return _Piece("log" if stream or logging else "text", {"text": text}) if text.strip() else None
+
+
+def _table(meta: dict[str, Any], _text: str) -> _Piece:
+    cells = json.dumps({key: meta[key] for key in CELLS})
+    return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
+
+
+def _folded_code(_meta: dict[str, Any], text: str) -> _Piece:
+    return _Piece("code", {"source": text, "log": "", "open": "no"})
+
+
+def _explorer(meta: dict[str, Any], _text: str) -> _Piece:
+    return _Piece("explorer", {"data": json.dumps(meta["data"])})
 
 
 def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
@@ -324,7 +378,11 @@ def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
         "alt": meta.get("alt", NO_ALT),
         "width": str(meta.get("width", "")),
         "src": f"data:{mime};base64,{''.join(encoded.split())}",
+        "points": json.dumps(meta.get("points", [])),
     }
+    if "numbers" in meta:
+        table = base64.b64encode(meta["csv"].encode()).decode()
+        attributes |= {"cells": json.dumps(meta["numbers"]), "csv": table}
     return _Piece("figure", attributes, _caption(meta) if meta else "")
 
 
@@ -335,6 +393,14 @@ def _caption(meta: dict[str, Any]) -> str:
 
 def _notice(text: str) -> _Piece:
     return _Piece("notice", {"text": text})
+
+
+OWN: dict[str, Callable[[dict[str, Any], str], _Piece]] = {  # what fmreport.show made, by its kind
+    "table": _table,
+    "notice": lambda _meta, text: _notice(text),
+    "code": _folded_code,
+    "explorer": _explorer,
+}
 
 
 def _clean(text: str) -> str:

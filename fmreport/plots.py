@@ -1,5 +1,4 @@
-"""Figures: each function returns a figure about 7 inches wide, as an A4 page takes it, and a text
-that states its finding.
+"""Figures: each function returns a ``Plot``, about 7 inches wide, as an A4 page takes it.
 
 One style, white background, colours of Okabe and Ito (https://jfly.uni-koeln.de/color/) that
 colour-blind readers can tell apart. No function touches pyplot's state. Each draws a table as
@@ -8,10 +7,11 @@ colour-blind readers can tell apart. No function touches pyplot's state. Each dr
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence, Sized
 from functools import wraps
 from itertools import combinations, cycle
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -26,7 +26,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fmlib.results import Epoch
 
-Plot = tuple[Figure, str]
+
+class Plot(NamedTuple):
+    """A figure; the text that states its finding; its numbers, a row a thing shown; and its points,
+    each with axes, place in the data's coordinates, and what a reader who points there is told."""
+
+    figure: Figure
+    alt: str
+    numbers: pd.DataFrame | None = None
+    points: Sequence[tuple[Axes, float, float, str]] = ()
+
+
 INK, GREY, PALE = "#222222", "#767676", "#D9D9D9"
 BLUE, ORANGE, GREEN, VERMILION, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#56B4E9"
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", SKY, BLUE])
@@ -63,6 +73,12 @@ COSTS = {
     "parameters": "parameters",
     "flops": "operations an image",
 }
+KINDS = {  # of points: mark, colour, and what they are
+    "front": ("o", BLUE, "on the Pareto front"),
+    "behind": ("^", VERMILION, "another model is at least as accurate for less"),
+    "study": ("s", GREY, "the original study"),
+}
+FEW_CLASSES = 12  # that a small matrix has room for
 ORDERS = 10  # in which to place labels, at most
 CURVES = 5  # lines in one figure
 LINES = list(
@@ -89,7 +105,7 @@ def _plot(draw: Callable[Concatenate[Data, P], Plot]) -> Callable[Concatenate[Da
                 return draw(data, *args, **kwargs)
             figure = Figure(figsize=(7, 0.6))
             figure.text(0, 0.5, NOTHING, va="center", color=GREY)
-            return figure, NOTHING
+            return Plot(figure, NOTHING)
 
     return styled
 
@@ -144,7 +160,7 @@ def _images(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int)
 def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int = 5) -> Plot:
     """Images (n, h, w), or (n, h, w, 3) in colour, uint8 or float in [0, 1], each under its
     title."""
-    return _images(images, titles, columns), _alt_titles(titles)
+    return Plot(_images(images, titles, columns), _alt_titles(titles))
 
 
 def _alt_titles(titles: Sequence[str]) -> str:
@@ -159,7 +175,7 @@ def heat_over_images(
     """Heat (n, h, w), from 0 to 1, laid over images (n, h, w) or (n, h, w, 3)."""
     pictures = images if images.ndim == 4 else images[..., None]
     mixed = 0.45 * pictures / 255 + 0.55 * mpl.colormaps["inferno"](heat)[..., :3]
-    return _images(mixed, titles, 5), f"Heat over {_alt_titles(titles)}"
+    return Plot(_images(mixed, titles, 6), f"Heat over {_alt_titles(titles)}")
 
 
 @_plot
@@ -176,7 +192,23 @@ def before_after_grid(
         shown.append((image - low) / max(image.max() - low, 1e-9))
     figure = _images(shown, [*titles, *["after"] * len(after)], len(before))
     same = sum(map(np.array_equal, before, after))
-    return figure, f"The transform changes {len(before) - same} of {_alt_titles(titles)}"
+    return Plot(figure, f"The transform changes {len(before) - same} of {_alt_titles(titles)}")
+
+
+@_plot
+def importance_map(weights: NDArray[np.floating]) -> Plot:
+    """Weights (h, w) of pixels, the heavier the darker."""
+    figure, (ax,) = _axes(1.9)
+    ax.imshow(weights, cmap=BLUES)
+    ax.set_axis_off()
+    row, column = np.unravel_index(weights.argmax(), weights.shape)
+    share = np.sort(weights, axis=None)[::-1].cumsum() / max(weights.sum(), 1e-12)
+    half = int((share < 0.5).sum()) + 1
+    return Plot(
+        figure,
+        f"The weightiest pixel is in row {row} and column {column}, counted from 0; {half} of "
+        f"{weights.size} pixels hold half of the weight.",
+    )
 
 
 @_plot
@@ -192,32 +224,36 @@ def mean_images(
     pairs = combinations(known, 2)
     first, second = min(pairs, key=lambda pair: np.linalg.norm(np.subtract(*means[[*pair]])))
     alike = f"{class_names[first]} and {class_names[second]} are most alike"
-    return _images(means / 255, class_names, 5), f"Mean image of each class; {alike}."
+    figure = _images(means / 255, class_names, 5)
+    return Plot(figure, f"Mean image of each class; {alike}.")
 
 
 @_plot
 def case_gallery(
-    cases: pd.DataFrame,
-    images: NDArray[Any],
-    class_names: Sequence[str],
-    finding: str,
-    columns: int = 5,
+    cases: pd.DataFrame, images: NDArray[Any], class_names: Sequence[str], columns: int = 5
 ) -> Plot:
-    """The images (n, h, w) that ``cases`` picks, with number, label and prediction.
+    """The images (n, h, w) that ``cases`` picks, a row a group, with number, label and prediction.
 
-    ``cases`` has columns image, label, prediction (numbers), and either votes (models) or
-    confidence; ``finding`` opens the alternative text.
+    ``cases`` has columns group (words), image, label, prediction (numbers), votes (models).
     """
-    names = np.asarray(class_names)
-    label, guess = (names[cases[column].to_numpy(int)] for column in ("label", "prediction"))
-    if "confidence" in cases:
-        why = cases["confidence"].map("{:.0%}".format)
-    else:
-        why = cases["votes"].map("{} models".format).replace("1 models", "1 model")
-    parts = zip(cases["image"], label, guess, why, strict=True)
-    titles = [f"#{image} {true}\n→ {taken}, {reason}" for image, true, taken, reason in parts]
-    figure = _images(images[cases["image"].to_numpy(int)], titles, columns)
-    return figure, f"{finding} {_alt_titles(titles)}"
+    groups = {name: rows.head(columns) for name, rows in cases.groupby("group", sort=False)}
+    side = min(7 / columns, 1.3)
+    figure = Figure(figsize=(7, (side + 0.65) * len(groups)), layout="constrained")
+    parts, words = figure.subfigures(len(groups), 1, squeeze=False).ravel(), []
+    for part, (group, rows) in zip(parts, groups.items(), strict=True):
+        part.suptitle(group, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"])
+        axes = part.subplots(1, columns, squeeze=False).ravel()
+        for ax in axes:
+            ax.set_axis_off()
+        titles = []
+        for ax, row in zip(axes, rows.itertuples(), strict=False):
+            ax.imshow(images[row.image], interpolation="nearest")
+            by = "1 model" if row.votes == 1 else f"{row.votes} models"
+            names = class_names[row.label], class_names[row.prediction]
+            titles.append(f"#{row.image} {names[0]}\n→ {names[1]}, {by}")
+            ax.set_title(titles[-1], loc="center", fontsize=SMALL)
+        words.append(f"{group}: {_alt_titles(titles)}")
+    return Plot(figure, " ".join(words))
 
 
 # --- Rows: a bar or a dot for each name, the first on top ---
@@ -268,7 +304,7 @@ def class_balance(counts_by_split: Mapping[str, ArrayLike], class_names: Sequenc
         ax.spines["bottom"].set_visible(False)
         ends = dict.fromkeys((table[split].min(), table[split].max()))
         spreads.append(f"{split} {' to '.join(f'{count:,}' for count in ends)}")
-    return figure, f"Images a class: {'; '.join(spreads)}."
+    return Plot(figure, f"Images a class: {'; '.join(spreads)}.", table)
 
 
 @_plot
@@ -291,7 +327,7 @@ def ablation_bars(table: pd.DataFrame) -> Plot:
     alt = f"{score}. Accuracy falls in {falls} of {len(table) - 1} variants"
     if falls:
         alt += f", most in {change.idxmin()}, by {-change.min():.1f} points"
-    return figure, f"{alt}."
+    return Plot(figure, f"{alt}.", table)
 
 
 @_plot
@@ -315,38 +351,7 @@ def accuracy_bars(table: pd.DataFrame) -> Plot:
     )
     if len(table) > 1:
         alt += f"; {table.index[-1]}, the lowest, {accuracy.iloc[-1]:.1f}%"
-    return figure, f"{alt}."
-
-
-@_plot
-def time_dots(table: pd.DataFrame) -> Plot:
-    """Seconds of training, within the whole fit, and of classifying the test images, on one
-    machine."""
-    figure, (left, right) = _axes(0.7 + 0.22 * len(table), 1, 2, sharey=True)
-    train, fit, test = (table[f"{name}_seconds"] for name in ("train", "fit_wall", "predict"))
-    left.hlines(table.index, train, fit, color=PALE, linewidth=4)
-    _dots(left, train, fit, train.map(short_number) + " of " + fit.map(short_number))
-    _dots(right, test, test, test.map(short_number))
-    left.set_title("Training, of the whole fit (line), s")
-    right.set_title("Classifying the test images, s")
-    for ax, span in ((left, pd.concat([train, fit])), (right, test)):
-        _cost_axis(ax, span, 0.45)
-        ax.grid(axis="y")
-    alt = f"Training takes {_range(train, 's')}; classifying the test images {_range(test, 's')}."
-    return figure, alt
-
-
-@_plot
-def memory_bars(table: pd.DataFrame) -> Plot:
-    """Peak memory of each fit above the process's baseline, in MiB: RAM, and video memory beside
-    it."""
-    figure, (ax,) = _axes(0.7 + 0.22 * len(table))
-    _bars(ax, table["memory_mb"], table["memory_mb"].map(short_number), ORANGE)
-    ax.barh(table.index, table["ram_mb"], color=BLUE)
-    video = "and video memory (orange)" if table["vram_mb"].any() else "only"
-    ax.set_title(f"Memory for training (MiB): RAM (blue) {video}")
-    ax.grid(axis="x")
-    return figure, f"Training needs {_range(table['memory_mb'], 'MiB')} of memory."
+    return Plot(figure, f"{alt}.", table[["accuracy", "low", "high"]])
 
 
 # --- Training ---
@@ -364,22 +369,25 @@ def learning_curves(history: Sequence[Epoch]) -> Plot:
         frame["train_loss"],
     )
     best, last = loss.idxmin(), frame.index[-1]
-    figure, (left, right) = _axes(2.5, 1, 2)
+    figure, (left, right) = _axes(2, 1, 2)
     dots = {"marker": "o", "markersize": 2.5}
-    left.plot(train, color=GREY, label="training", **dots)
+    left.plot(train, color=GREY, label="training", linestyle="--", **dots)
     for ax, values, title in ((left, loss, "Loss"), (right, accuracy, "Validation accuracy (%)")):
         ax.plot(values, color=BLUE, label="validation", **dots)
-        ax.plot(best, values[best], "o", color=VERMILION, label="lowest validation loss", zorder=4)
+        mark = {"color": VERMILION, "label": "lowest validation loss", "zorder": 4}
+        ax.plot(best, values[best], "D", **mark)
         ax.set_xlabel("epoch")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.grid(axis="y")
         _mark_stages(ax, frame["stage"], title)
-    left.legend()
-    return figure, (
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    alt = (
         f"Validation loss is lowest, {loss[best]:.3f}, in epoch {best} of {last}, with an accuracy "
         f"of {accuracy[best]:.1f}%; the last epoch's is {loss[last]:.3f}, with a training loss of "
         f"{train[last]:.3f}."
     )
+    columns = ["stage", "train_loss", "validation_loss", "validation_accuracy"]
+    return Plot(figure, alt, frame[columns].rename_axis("epoch"))
 
 
 def _mark_stages(ax: Axes, stages: pd.Series, title: str) -> None:
@@ -423,33 +431,72 @@ def _heat(
     ax.set_yticks(np.arange(len(values)) + 0.5, values.index, rotation=0)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(length=0)
+    figure.draw_without_rendering()  # which colours the cells
+    colours = ax.collections[0].get_facecolors()
+    for text in ax.texts:  # in the middle of its cell; an empty cell has none
+        column, row = map(int, text.get_position())
+        text.set_color(_ink_on(colours[row * values.shape[1] + column]))
     return figure, ax
 
 
+def _ink_on(colour: NDArray[np.floating]) -> str:
+    """Black or white, whichever stands out more on a colour: contrast as WCAG 2 defines it."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    luminance = linear[:3] @ (0.2126, 0.7152, 0.0722)
+    return "black" if luminance > 0.179 else "white"  # 4.6 to 1 at the least
+
+
 @_plot
-def confusion_matrix(matrix: ArrayLike, class_names: Sequence[str]) -> Plot:
-    """Counts (c, c) with the true class in rows; colour is the share of the row."""
-    counts, class_names = _most_confused(np.asarray(matrix), class_names)
-    rows = counts.sum(1, keepdims=True)
-    shares = pd.DataFrame(counts / np.maximum(rows, 1), class_names, class_names)
-    figure, ax = _heat(shares, np.where(counts, counts.astype(str), "·"), 0.28, width=5.6)
-    ax.set(xlabel="predicted class", ylabel="true class")
-    errors = counts - np.diag(counts.diagonal())
-    true, guess = np.unravel_index(errors.argmax(), errors.shape)
-    return figure, (
-        f"{counts.trace():,} of {counts.sum():,} images are classified correctly. The most "
-        f"frequent error: {errors.max()} of {counts[true].sum()} {class_names[true]} images are "
-        f"taken for {class_names[guess]}."
+def confusion_matrices(
+    matrices: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
+) -> Plot:
+    """What each model takes for what: of the images of a class (row), which share goes to another.
+
+    ``matrices`` are counts (c, c) with the true class in rows. Of many classes, those with most
+    errors.
+    """
+    shares = {}
+    for name, counts in matrices.items():
+        errors = counts * (1 - np.eye(len(counts)))
+        shares[name] = errors / np.maximum(counts.sum(1, keepdims=True), 1)
+    total = np.sum(list(shares.values()), axis=0)
+    chosen = np.sort(np.argsort(-total.sum(0) - total.sum(1), kind="stable")[:FEW_CLASSES])
+    labels, columns = [class_names[c] for c in chosen], min(4, len(shares))
+    size = {"height": 7.4 / columns if columns > 1 else 3.5, "sharex": True, "sharey": True}
+    figure, axes = _panels(len(shares), columns, **size)
+    top = max(max(one.max() for one in shares.values()), 0.01)
+    for ax, (name, one) in zip(axes, shares.items(), strict=True):
+        ax.pcolormesh(one[np.ix_(chosen, chosen)], cmap=BLUES, vmin=0, vmax=top)
+        ax.set_aspect("equal")
+        ax.yaxis.set_inverted(True)
+        ax.set_title(name, fontsize=SMALL)
+        ax.set_yticks(np.arange(len(labels)) + 0.5, labels)
+        ax.set_xticks(np.arange(len(labels)) + 0.5, labels, rotation=90)
+        ax.tick_params(length=0)
+    for ax in axes[-columns:]:
+        ax.tick_params(labelbottom=True)
+    figure.supxlabel("predicted class", fontsize=8)
+    figure.supylabel("true class", fontsize=8)
+    true, guess = np.unravel_index(total.argmax(), total.shape)
+    share = total[true, guess] / len(shares)
+    alt = (
+        f"The most frequent error: {share:.0%} of the {class_names[true]} images are taken for "
+        f"{class_names[guess]}, on average over the models."
     )
+    return Plot(figure, alt, _errors_listed(matrices, class_names))
 
 
-def _most_confused(
-    counts: NDArray[np.int64], class_names: Sequence[str]
-) -> tuple[NDArray[np.int64], list[str]]:
-    """The part of a confusion matrix whose classes have most errors, in their order."""
-    errors = counts.sum(0) + counts.sum(1) - 2 * counts.diagonal()
-    chosen = np.sort(np.argsort(-errors, kind="stable")[:MOST])
-    return counts[np.ix_(chosen, chosen)], [class_names[c] for c in chosen]
+def _errors_listed(
+    matrices: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
+) -> pd.DataFrame:
+    """The five most frequent errors of each model: true and predicted class, images."""
+    rows = []
+    for name, counts in matrices.items():
+        errors = counts * (1 - np.eye(len(counts)))
+        for place in np.argsort(-errors, axis=None, kind="stable")[:5]:
+            true, guess = np.unravel_index(place, errors.shape)
+            rows.append((name, class_names[true], class_names[guess], errors[true, guess]))
+    return pd.DataFrame(rows, columns=["model", "class", "taken for", "images"])
 
 
 @_plot
@@ -459,10 +506,11 @@ def class_heatmap(scores: pd.DataFrame, name: str = "F1") -> Plot:
     limits = min(scores.min(axis=None), 0.5), 1
     figure, _ = _heat(scores, scores.map("{:.2f}".format), 0.25, limits)
     mean = scores.mean(axis=1)
-    return figure, (
+    alt = (
         f"{name} of each class by each model: hardest on average is {mean.idxmin()} "
         f"({mean.min():.2f}), easiest {mean.idxmax()} ({mean.max():.2f})."
     )
+    return Plot(figure, alt, scores.rename_axis("class"))
 
 
 @_plot
@@ -478,10 +526,11 @@ def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0.0
     models = len(sign)
     tied = (int((sign == 0).sum(axis=None)) - models) // 2
     with_best = sign.columns[1:][sign.iloc[0, 1:] == 0]
-    return figure, (
+    alt = (
         f"{tied} of {models * (models - 1) // 2} pairs of models are tied; tied with "
         f"{sign.index[0]}: {'; '.join(with_best) or 'none'}."
     )
+    return Plot(figure, alt, p_values)
 
 
 def _p_value(p: float) -> str:
@@ -497,7 +546,7 @@ def agreement_matrix(overlap: pd.DataFrame) -> Plot:
     ranked = shares.stack().dropna().sort_values(kind="stable")
     (a, b), share = ranked.index[-1], ranked.iloc[-1]
     alt = f"{a} and {b} err most alike: {share:.0%} of the images that either gets wrong both do."
-    return figure, alt
+    return Plot(figure, alt, overlap)
 
 
 # --- Accuracy against cost ---
@@ -509,49 +558,72 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
 
     ``table`` is an overview of one machine, ``fronts`` tells which models are on each cost's Pareto
     front. ``study`` (columns accuracy and the costs) adds grey points. A model without a figure for
-    a cost, such as an unknown parameter count, is not in its panel.
+    a cost, such as an unknown parameter count, is not in its panel. One panel has names beside the
+    points; several have numbers, as there is less room, and a key.
     """
     costs = [cost for cost in fronts if table[cost].notna().any()]
     wide = min(len(costs), 2)
-    figure, axes = _panels(len(costs), wide, 5 - 0.8 * wide)
-    key = "Blue: on the Pareto front. Orange: another model is as accurate for less."
-    key += " Grey: the original study." if study is not None else ""
-    figure.suptitle(key, x=0.01, ha="left", fontsize=SMALL)
+    figure, axes = _panels(len(costs), wide, 2.9)
     panels = [_points(table, fronts[cost], study) for cost in costs]
     for ax, points, cost in zip(axes, panels, costs, strict=True):
         _cost_panel(ax, points, cost)
+    marks = {}
+    for ax in axes:
+        handles, names = ax.get_legend_handles_labels()
+        marks |= dict(zip(names, handles, strict=True))
+    figure.legend(marks.values(), marks, loc="outside upper left", ncols=len(marks))
+    labels = pd.Series(table.index, table.index)
+    if len(costs) > 1:
+        labels = pd.Series(map(str, range(1, len(table) + 1)), table.index)
+        key = ", ".join(f"{number} {name}" for name, number in labels.items())
+        figure.supxlabel(textwrap.fill(key, 125), x=0.01, ha="left", fontsize=SMALL)
     figure.draw_without_rendering()  # lays the axes out, so that labels can be measured
     figure.set_layout_engine("none")
     for ax, points in zip(axes, panels, strict=True):
-        _label_points(ax, points)
-    return figure, " ".join(map(_front_words, costs, panels))
+        _label_points(ax, points, [labels.get(name, name) for name in points.index])
+    shown = [
+        (ax, row.cost, row.accuracy, _point_words(row, cost))
+        for ax, points, cost in zip(axes, panels, costs, strict=True)
+        for row in points.itertuples()
+    ]
+    alt = " ".join(map(_front_words, costs, panels))
+    return Plot(figure, alt, table[["accuracy", *costs]], shown)
 
 
 def _points(table: pd.DataFrame, front: pd.Series, study: pd.DataFrame | None) -> pd.DataFrame:
-    """What a panel shows, the cheapest first: cost, accuracy (%), colour."""
-    ours = table[[front.name, "accuracy"]].assign(colour=np.where(front, BLUE, VERMILION))
+    """What a panel shows, the cheapest first: cost, accuracy (%), kind of point."""
+    ours = table[[front.name, "accuracy"]].assign(kind=np.where(front, "front", "behind"))
     if study is not None:
-        theirs = study[[front.name, "accuracy"]].assign(colour=GREY)
+        theirs = study[[front.name, "accuracy"]].assign(kind="study")
         ours = pd.concat([ours, theirs.add_suffix(" (study)", axis=0)])
-    points = ours.set_axis(["cost", "accuracy", "colour"], axis=1).dropna()
+    points = ours.set_axis(["cost", "accuracy", "kind"], axis=1).dropna()
     return points.assign(accuracy=100 * points["accuracy"]).sort_values(["cost", "accuracy"])
 
 
+def _point_words(point: Any, cost: str) -> str:
+    what = COSTS.get(cost, cost)
+    return f"{point.Index}: {point.accuracy:.1f}%, {what} {short_number(point.cost)}"
+
+
 def _cost_panel(ax: Axes, points: pd.DataFrame, cost: str) -> None:
-    front = points[points["colour"] == BLUE]
+    front = points[points["kind"] == "front"]
     ax.step(front["cost"], front["accuracy"], where="post", color=BLUE, linewidth=0.8, alpha=0.5)
-    ax.scatter(points["cost"], points["accuracy"], c=points["colour"], s=18, zorder=3)
+    for kind, (mark, colour, label) in KINDS.items():
+        some = points[points["kind"] == kind]
+        if len(some):
+            looks = {"marker": mark, "color": colour, "label": label, "s": 18, "zorder": 3}
+            ax.scatter(some["cost"], some["accuracy"], **looks)
     ax.set(xlabel=COSTS.get(cost, cost), ylabel="test accuracy (%)")
     ax.margins(y=0.15)
     ax.grid(axis="y")
     _cost_axis(ax, points["cost"])
 
 
-def _label_points(ax: Axes, points: pd.DataFrame) -> None:
-    """Write each name where it covers neither point nor name; a line leads from it to its point.
+def _label_points(ax: Axes, points: pd.DataFrame, labels: Sequence[str]) -> None:
+    """Write each label where it covers neither point nor label; a line leads from it to its point.
 
-    Names are placed one by one, the rightmost first, as the frame leaves them the least room. Where
-    that finds no room for one of them, other orders are tried.
+    Labels are placed one by one, the rightmost first, as the frame leaves them the least room.
+    Where that finds no room for one of them, other orders are tried.
     """
     points = points[::-1]
     for order in range(ORDERS):
@@ -559,10 +631,12 @@ def _label_points(ax: Axes, points: pd.DataFrame) -> None:
             ax,
             points["cost"],
             points["accuracy"],
-            list(points.index),
-            scatter_plot=ax.collections[0],
+            labels[::-1],
+            x_scatter=points["cost"].to_numpy(),
+            y_scatter=points["accuracy"].to_numpy(),
+            scatter_sizes=[18] * len(points),
             textsize=SMALL,
-            textcolor=list(points["colour"]),
+            textcolor=[KINDS[kind][1] for kind in points["kind"]],
             linecolor=GREY,
             linewidth=0.5,
             va="bottom",
@@ -581,10 +655,10 @@ def _label_points(ax: Axes, points: pd.DataFrame) -> None:
 
 
 def _front_words(cost: str, points: pd.DataFrame) -> str:
-    names = points.index.to_series().groupby(points["colour"]).agg("; ".join)
+    names = points.index.to_series().groupby(points["kind"]).agg("; ".join)
     return (
         f"Accuracy against {COSTS.get(cost, cost)}: on the Pareto front, the cheapest first: "
-        f"{names[BLUE]}. Behind it: {names.get(VERMILION, 'none')}."
+        f"{names['front']}. Behind it: {names.get('behind', 'none')}."
     )
 
 
@@ -606,11 +680,14 @@ def answered_curves(curve: pd.DataFrame) -> Plot:
     ax.grid()
     ax.legend(handlelength=3.5)
     half = curve[(curve["model"] == models[0]) & np.isclose(curve["share"], 0.5)]
-    return figure, (
+    alt = (
         f"{models[0]}, answering the surest half of the images, is correct on "
         f"{half['accuracy'].iloc[0]:.1%} of them; answering all, on "
         f"{curve[curve['model'] == models[0]]['accuracy'].iloc[-1]:.1%}."
     )
+    twentieths = np.isclose(20 * curve["share"] % 1, 0) | np.isclose(20 * curve["share"] % 1, 1)
+    table = curve[twentieths & curve["model"].isin(models)]
+    return Plot(figure, alt, table.pivot_table("accuracy", "share", "model")[models])
 
 
 @_plot
@@ -626,16 +703,17 @@ def reliability_diagrams(curves: pd.DataFrame) -> Plot:
     drawn = curves[curves["count"] >= FEWEST]
     for ax, model in zip(axes, models, strict=True):
         ax.plot([0, 1], [0, 1], color=PALE, linewidth=1)
-        for scaled, colour, label in ((False, BLUE, "before"), (True, VERMILION, "after")):
+        looks = ((False, BLUE, "--", "before"), (True, VERMILION, "-", "after"))
+        for scaled, colour, dash, label in looks:
             bins = drawn[(drawn["model"] == model) & (drawn["scaled"] == scaled)]
-            line = {"marker": "o", "markersize": 2.2, "linewidth": 1}
+            line = {"marker": "o", "markersize": 2.2, "linewidth": 1, "linestyle": dash}
             ax.plot(bins["confidence"], bins["accuracy"], color=colour, label=label, **line)
         ax.set_title(model.replace(" (", "\n("), fontsize=SMALL)  # the longest need two lines
         ax.set_aspect("equal")
     axes[0].legend(handlelength=1, borderpad=0, borderaxespad=0.2)
     figure.supxlabel("confidence", fontsize=8)
     figure.supylabel("accuracy", fontsize=8)
-    return figure, _confidence_words(curves[~curves["scaled"]])
+    return Plot(figure, _confidence_words(curves[~curves["scaled"]]), drawn.set_index("model"))
 
 
 def _confidence_words(curves: pd.DataFrame) -> str:

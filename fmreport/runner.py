@@ -42,7 +42,7 @@ from fmreport import sections
 
 settings = load_profile(profile)
 """
-CALLED = ("plots", "show", "text", "sections", "studies", "tables")
+CALLED = ("plots", "show", "text", "sections", "studies", "tables", "explorer")
 # what notebooks call; the modules that come after telling change no notebook
 TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
@@ -191,7 +191,8 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
     with _kernel_environment(profile), ThreadPoolExecutor(available_cores()) as pool:
         if len(waiting) > 1:
             _start_one_kernel()
-        reasons = dict(pool.map(one, waiting))
+        longest_first = sorted(waiting, key=lambda name: -_last_duration(profile, name))
+        reasons = dict(pool.map(one, longest_first))
     outcome.told = sum(not reason for reason in reasons.values())
     for name, notebook in wanted.items():
         reason = reasons.get(name, "")
@@ -285,7 +286,7 @@ def _section(model: str) -> list[NotebookNode]:
     """A section on a model that no notebook tells about: its docstring, and what all show."""
     cls = model_class(model)
     text = f"## {literal(cls.title)}\n\n{inspect.cleandoc(cls.__doc__ or '')}"
-    tags = {"tags": [f"{MODEL_TAG}{model}", "remove-input"]}
+    tags = {"tags": [f"{MODEL_TAG}{model}", "hide-input"]}
     call = f'sections.show_model(settings, "{model}", seed)'
     return [new_markdown_cell(text, metadata=tags), new_code_cell(call, metadata=tags)]
 
@@ -294,7 +295,7 @@ def _own_chapter(models: list[str]) -> NotebookNode:
     opening = [
         new_markdown_cell("# More models"),
         new_code_cell('profile: str = ""\nseed: int = 9', metadata={"tags": ["parameters"]}),
-        new_code_cell(OWN_SETTINGS, metadata={"tags": ["remove-input"]}),
+        new_code_cell(OWN_SETTINGS, metadata={"tags": ["hide-input"]}),
     ]
     cells = [*opening, *(cell for model in models for cell in _section(model))]
     return new_notebook(cells=cells, metadata={"kernelspec": KERNELSPEC})
@@ -370,6 +371,15 @@ def _is_told(profile: Profile, name: str, inputs: str) -> bool:
         return told.metadata["fmreport"]["sha256"] == inputs
     except Exception:  # absent, cut short or edited: whatever it is, it has to be told again
         return False
+
+
+def _last_duration(profile: Profile, name: str) -> float:
+    """How many seconds the notebook took when it was last told; 0 where that is not known."""
+    try:
+        told = nbformat.read(executed_path(profile, name), as_version=4)
+        return float(told.metadata["papermill"]["duration"])
+    except Exception:  # whatever it is, it is told anew
+        return 0.0
 
 
 def execute(profile: Profile, name: str, notebook: NotebookNode, inputs: str) -> str:

@@ -20,7 +20,7 @@ from torch import nn
 from fmlib.data import Dataset
 from fmlib.device import default_device, has_bfloat16
 from fmlib.fitting import FitError, Job, fit_or_load, job_of, known_jobs, stale
-from fmlib.models.base import Model, Network
+from fmlib.models.base import Estimator, Model, Network
 from fmlib.models.registry import MODELS, build, changed
 from fmlib.models.transfer import Backbone, Transfer
 from fmlib.profiles import Profile
@@ -29,7 +29,8 @@ from fmlib.scores import scores
 from fmlib.sources import SAMPLE
 from fmlib.training import Recipe
 from fmreport import plots
-from fmreport.show import show_figure, show_notice, show_table
+from fmreport.compare.significance import wilson
+from fmreport.show import show_code, show_figure, show_notice, show_table
 from fmreport.text import listed, literal
 
 LAYER_NAMES = {
@@ -47,7 +48,7 @@ OF_WEIGHTS = ("frozen_stages", "layer_decay", "new_stem", "probe", "scratch")
 
 
 def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = None) -> None:
-    """A model's section: its code, how it was trained, how it does on the test images.
+    """A model's section: its code, its figures, what it learnt, where it fails.
 
     The model is fitted first where the profile's record of it is not fresh; where that fails, a
     notice says why. With ``data``, a transfer model also shows where it looks.
@@ -72,12 +73,13 @@ def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = No
     if len(fits) > 1:
         one_of = f"Of {len(fits)} fits this section shows the one with seed {job.seed}"
         display(Markdown(f"{one_of}; the comparison has the mean of all."))
-    show_code(model)
-    display(Markdown(size_sentence(result)))
+    show_code(inspect.getsource(type(model)).strip())
+    show_facts(result)
     if isinstance(model, Network):
         show_training(model, result)
-    display(Markdown(training_sentence(result)))
-    show_outcome(result)
+    elif fitted:
+        show_importances(model, result)
+    display(Markdown(outcome_sentence(result)))
     if fitted and isinstance(model, Transfer) and data is not None:
         show_where_it_looks(model, result, data)
 
@@ -165,58 +167,81 @@ def show_change(profile: Profile, name: str, change: Mapping[str, Any], seed: in
     )
 
 
-def show_code(model: Model) -> None:
-    """The model's own code, as it ran."""
-    display(Markdown(f"```python\n{inspect.getsource(type(model)).strip()}\n```"))
-
-
 # --- Words ------------------------------------------------------------------------------------
 
 
-def size_sentence(result: Result) -> str:
-    """How large the model is, and what it started from."""
-    facts = [f"**{literal(result.title)}**"]
-    if result.parameter_count is not None:
-        used = ""
-        if result.parameters_used not in (None, result.parameter_count):
-            used = f", of which {result.parameters_used:,} make a difference to such small images"
-        facts.append(f"{result.parameter_count:,} parameters{used}")
-    if result.flops_per_image is not None:
-        facts.append(f"{plots.short_number(result.flops_per_image)} operations an image")
-    words = f"{', '.join(facts)}."
-    if result.weights is None:
-        return words
-    if result.weights.source == "none":
-        return f"{words} **No ImageNet weights were at hand**, so it is trained from scratch."
-    return f"{words} It starts from the ImageNet weights in `{result.weights.source}`."
-
-
-def training_sentence(result: Result) -> str:
-    """How long the fit took and what memory it needed."""
-    wall, train = result.fit_wall_seconds, result.train_seconds
-    rest = ""
-    if wall > train * 1.02:
-        rest = f"; the whole fit, with validation and other work between steps, took {wall:.1f} s"
-    vram = f" and {result.peak_vram_mb:,.0f} MiB of GPU memory" if result.peak_vram_mb else ""
-    memory = f"{result.memory_mb:,.0f} MiB of memory beyond what the process held before{vram}"
-    machine = result.environment.machine_id
-    size = result.model_bytes
-    on_disk = f" The fitted model takes {size / 2**20:,.1f} MiB on disk." if size else ""
-    return f"Training took {train:.1f} s on {machine}{rest}. It needed {memory}.{on_disk}"
-
-
-def test_sentence(result: Result) -> str:
-    """Accuracy, log loss, the speed of prediction and the worst class."""
+def outcome_sentence(result: Result) -> str:
+    """What the model started from, where that needs saying, and where it fails."""
+    words = []
+    if result.weights and result.weights.source == "none":
+        words.append("**No ImageNet weights were at hand**, so it is trained from scratch.")
+    elif result.weights:
+        words.append(f"It starts from the ImageNet weights in `{result.weights.source}`.")
+    if result.parameters_used not in (None, result.parameter_count):
+        words.append(
+            f"Of its {result.parameter_count:,} parameters {result.parameters_used:,} make a "
+            "difference to such small images."
+        )
     worst = min(result.classes, key=lambda score: score.f1)
-    return (
-        f"Of {result.test_size:,} test images {result.accuracy:.2%} are classified correctly, at a "
-        f"log loss of {result.log_loss:.3f}. All of them take {result.predict_seconds:.2f} s, one "
-        f"alone {result.latency_ms_p50:.2f} ms (median). By F1 the hardest class is "
-        f"{literal(worst.name)} ({worst.f1:.3f})."
-    )
+    words.append(f"By F1 its hardest class is {literal(worst.name)} ({worst.f1:.3f}).")
+    errors = np.array(result.confusion_matrix)
+    images = errors.sum(1)
+    np.fill_diagonal(errors, 0)
+    true, guess = np.unravel_index(errors.argmax(), errors.shape)
+    if errors[true, guess]:
+        names = [literal(result.class_names[number]) for number in (true, guess)]
+        words.append(
+            f"Its most frequent error: {errors[true, guess]:,} of {images[true]:,} images of "
+            f"{names[0]} are taken for {names[1]}."
+        )
+    return " ".join(words)
 
 
 # --- A section's parts ------------------------------------------------------------------------
+
+
+def show_facts(result: Result) -> None:
+    """Show a model's figures in one row: accuracy, times, memory, size."""
+    low, high = wilson(result.accuracy * result.test_size, result.test_size)
+    size = result.model_bytes and result.model_bytes / 2**20
+    facts = {
+        "accuracy (%)": f"{result.accuracy:.2%} ({low:.1%}\N{EN DASH}{high:.1%})".replace("%", ""),
+        "log loss": f"{result.log_loss:.3f}",
+        "training (s)": _figure(result.train_seconds),
+        "whole fit (s)": _figure(result.fit_wall_seconds),
+        "all test images (s)": _figure(result.predict_seconds),
+        "one image (ms)": _figure(result.latency_ms_p50),
+        "memory (MiB)": _figure(result.memory_mb),
+        "GPU memory (MiB)": _figure(result.peak_vram_mb),
+        "on disk (MiB)": _figure(size),
+        "parameters": _figure(result.parameter_count),
+        "operations": _figure(result.flops_per_image),
+    }
+    known = {name: value for name, value in facts.items() if value}
+    show_table(
+        pd.DataFrame([known]),
+        f"{literal(result.title)} in figures: accuracy with its 95% interval; the median of one "
+        "image alone.",
+        f"{result.model}-facts",
+    )
+
+
+def _figure(value: float | None) -> str:
+    return plots.short_number(value) if value else ""
+
+
+def show_importances(model: Estimator, result: Result) -> None:
+    """Show which pixels trees ask about, where a model has trees of pixels."""
+    importances = getattr(model.estimator_, "feature_importances_", None)
+    spec = model.spec_
+    if importances is None or importances.size != spec.pixels:
+        return
+    weights = importances.reshape(spec.height, spec.width, spec.channels).sum(-1)
+    show_figure(
+        plots.importance_map(weights),
+        f"{literal(result.title)}: how much each pixel contributes to the splits of its trees.",
+        f"{result.model}-importances",
+    )
 
 
 def show_training(model: Network, result: Result) -> None:
@@ -246,32 +271,6 @@ def show_training(model: Network, result: Result) -> None:
         )
 
 
-def show_outcome(result: Result) -> None:
-    """Show how a model did on the test images: in words, by class, and what it takes for what."""
-    display(Markdown(test_sentence(result)))
-    show_table(
-        class_report(result),
-        f"{literal(result.title)}: precision, recall and F1 of each class on the test images.",
-        f"{result.model}-classes",
-        formats=dict.fromkeys(("precision", "recall", "F1"), ".3f"),
-    )
-    show_figure(
-        plots.confusion_matrix(result.confusion_matrix, result.class_names),
-        f"{literal(result.title)}: confusion matrix on the test images. Rows are true classes, "
-        "columns predictions.",
-        f"{result.model}-confusion-matrix",
-    )
-
-
-def class_report(result: Result) -> pd.DataFrame:
-    """Precision, recall, F1 and number of test images of each class, and their mean."""
-    table = pd.DataFrame([score.model_dump() for score in result.classes])
-    table.columns = ["class", "precision", "recall", "F1", "images"]
-    means = table[["precision", "recall", "F1"]].mean().to_dict()
-    last = {"class": "mean"} | means | {"images": table["images"].sum()}
-    return pd.concat([table, pd.DataFrame([last])], ignore_index=True)
-
-
 def stage_table(model: Network, result: Result) -> pd.DataFrame:
     """What each stage of training ended with: epochs, validation accuracy kept, seconds."""
     history, rows = pd.DataFrame([epoch.model_dump() for epoch in result.history]), []
@@ -285,7 +284,7 @@ def stage_table(model: Network, result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: int = 5) -> None:
+def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: int = 3) -> None:
     """Show Grad-CAM over the first test images classified correctly, then wrongly."""
     images, labels = data.test_images[:500], data.test_labels[:500]
     predicted = result.proba[: len(images)].argmax(1)  # as the model would say again

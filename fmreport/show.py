@@ -20,22 +20,28 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-SVG_LIMIT = 150_000  # bytes; above it a picture is cheaper, and as sharp in print at PNG_DPI
+    from fmreport.plots import Plot
+
+SVG_LIMIT = 150_000  # bytes; above it a picture may be cheaper, and is as sharp at PNG_DPI
 PNG_DPI = 200
+PAD = 0.1  # inches around a picture
 MISSING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"  # as wide as a digit, which a hyphen is not
 BOX = "border:1px solid; border-left-width:4px; padding:0.5em 0.8em; max-width:46em"
 
 
-def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
-    """Display ``plot``, a figure and its alternative text, with a caption; then close the figure.
+def show_figure(plot: Plot | tuple[Figure, str], caption: str, name: str) -> None:
+    """Display a plot, or a figure and its alternative text, with a caption; then close the figure.
 
     The caption is inline Markdown. ``name`` is what prose refers to, ``[](#fig-name)``.
     Raises ValueError where a text is empty or the name no slug.
     """
     import matplotlib.pyplot as plt
 
-    figure, alt = plot
+    from fmreport.plots import Plot
+
+    plot = Plot(*plot)
+    figure, alt = plot.figure, plot.alt
     _check("figure", name, caption=caption, alt=alt)
     mime, image = _picture(figure)
     encoded = base64.b64encode(image).decode()
@@ -44,10 +50,27 @@ def show_figure(plot: tuple[Figure, str], caption: str, name: str) -> None:
     html = f'<figure style="margin:0">{img}<figcaption>{_inline(caption)}</figcaption></figure>'
     content = image.decode() if mime == "image/svg+xml" else encoded
     # CSS pixels, as saved: without the margins that a tight bounding box cuts off.
-    width = round(min(figure.get_tightbbox().width + 0.2, figure.get_figwidth()) * 96)
+    width = round(min(figure.get_tightbbox().width + 2 * PAD, figure.get_figwidth()) * 96)
+    meta = {"caption": caption, "alt": alt, "width": width, "points": _places(plot)}
+    if plot.numbers is not None:
+        numbers = _with_index(plot.numbers)
+        meta |= {"numbers": _cells(numbers, {}, {}), "csv": numbers.to_csv(index=False)}
     plt.close(figure)  # or the inline backend shows it once more at the end of the cell
     data = {mime: content, "text/html": html, "text/plain": alt}
-    _display(data, kind="figure", name=name, caption=caption, alt=alt, width=width)
+    _display(data, kind="figure", name=name, **meta)
+
+
+def _places(plot: Plot) -> list[tuple[float, float, str]]:
+    """The plot's points: where in the picture, in per cent from left and top, and their words."""
+    if not plot.points:
+        return []
+    box, dpi, found = plot.figure.get_tightbbox(), plot.figure.dpi, []
+    for ax, x, y, words in plot.points:
+        across, up = ax.transData.transform((x, y)) / dpi
+        left = (across - box.x0 + PAD) / (box.width + 2 * PAD)
+        top = (box.y1 - up + PAD) / (box.height + 2 * PAD)
+        found.append((round(100 * left, 2), round(100 * top, 2), words))
+    return found
 
 
 def show_table(
@@ -64,30 +87,59 @@ def show_table(
     dash. ``name`` is what prose refers to, ``[](#table-name)``. Raises ValueError where the caption
     is empty, the name no slug, or ``best`` and ``formats`` name unknown columns.
     """
-    import pandas as pd
-
     _check("table", name, caption=caption)
-    if not isinstance(frame.index, pd.RangeIndex) or frame.index.name is not None:
-        frame = frame.reset_index()
-    best, formats = best or {}, formats or {}
+    frame, best, formats = _with_index(frame), best or {}, formats or {}
     columns = [str(column) for column in frame.columns]
     if unknown := sorted({*best, *formats} - {*columns}):
         raise ValueError(f"table {name!r}: no columns {unknown}; it has {columns}")
-    series = [frame.iloc[:, i].infer_objects() for i in range(len(columns))]
-    texts = [_texts(one, formats.get(column)) for one, column in zip(series, columns, strict=True)]
-    marks = [_marks(one, best.get(column)) for one, column in zip(series, columns, strict=True)]
-    numeric = [_numeric(one) for one in series]
-    rows = [list(row) for row in zip(*texts, strict=True)]
-    marked = [list(row) for row in zip(*marks, strict=True)]
-    body = "".join(map(partial(_html_row, "td", numeric), rows, marked))
-    head = _html_row("th", numeric, columns, [True] * len(columns))
+    cells = _cells(frame, best, formats)
+    body = "".join(map(partial(_html_row, "td", cells["numeric"]), cells["rows"], cells["best"]))
+    head = _html_row("th", cells["numeric"], columns, [True] * len(columns))
     table = f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
     data = {
         "text/html": f"<p>{_inline(caption)}</p>{table}",
         "text/plain": frame.to_string(index=False),
     }
-    cells = {"columns": columns, "numeric": numeric, "rows": rows, "best": marked}
     _display(data, kind="table", name=name, caption=caption, **cells)
+
+
+def _with_index(frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with an index other than 0, 1, 2... as its first columns."""
+    import pandas as pd
+
+    counted = isinstance(frame.index, pd.RangeIndex) and frame.index.name is None
+    return frame if counted else frame.reset_index()
+
+
+def _cells(
+    frame: pd.DataFrame, best: Mapping[str, Any], formats: Mapping[str, str]
+) -> dict[str, Any]:
+    """A table as plain data: columns; of each whether it is of numbers; rows of text; which cells
+    are the best of their column; and what rows are sorted by, numbers where they are any."""
+    columns = [str(column) for column in frame.columns]
+    series = [frame.iloc[:, i].infer_objects() for i in range(len(columns))]
+    texts = [_texts(one, formats.get(column)) for one, column in zip(series, columns, strict=True)]
+    marks = [_marks(one, best.get(column)) for one, column in zip(series, columns, strict=True)]
+    return {
+        "columns": columns,
+        "numeric": [_numeric(one) for one in series],
+        "rows": [list(row) for row in zip(*texts, strict=True)],
+        "best": [list(row) for row in zip(*marks, strict=True)],
+        "sort": [list(row) for row in zip(*map(_sort_keys, series), strict=True)],
+    }
+
+
+def _sort_keys(column: pd.Series) -> list[str]:
+    """What a column's cells are sorted by: "" of a missing number, and of text."""
+    if not _numeric(column):
+        return [""] * len(column)
+    return column.map("{:.6g}".format).mask(column.isna(), "").tolist()
+
+
+def show_code(source: str) -> None:
+    """Display Python code, which a report folds away."""
+    markdown = f"```python\n{source}\n```"
+    _display({"text/markdown": markdown, "text/plain": source}, kind="code")
 
 
 def show_notice(text: str) -> None:
@@ -113,7 +165,8 @@ def _check(kind: str, name: str, **texts: str) -> None:
 
 
 def _picture(figure: Figure) -> tuple[str, bytes]:
-    """As SVG where that is small and all vector, else as PNG; the same bytes each time."""
+    """As SVG where that is all vector and either small or smaller, else as PNG; the same bytes each
+    time."""
     import matplotlib as mpl
     from matplotlib.image import AxesImage
 
@@ -124,6 +177,7 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
             format=kind,
             metadata=metadata,
             bbox_inches="tight",
+            pad_inches=PAD,
             facecolor="white",
             **options,
         )
@@ -131,11 +185,15 @@ def _picture(figure: Figure) -> tuple[str, bytes]:
 
     literal = {"text.parse_math": False}  # also of what is made as it is drawn, such as tick labels
     with mpl.rc_context({"svg.hashsalt": "fmreport", "svg.fonttype": "path", **literal}):
+        svg = b""
         if not figure.findobj(AxesImage):
             svg = saved("svg", {"Date": None, "Creator": None})
-            if len(svg) <= SVG_LIMIT and b"<image" not in svg:
-                return "image/svg+xml", svg
-        return "image/png", saved("png", {"Software": None}, dpi=PNG_DPI)
+        if b"<image" in svg:
+            svg = b""
+        if 0 < len(svg) <= SVG_LIMIT:
+            return "image/svg+xml", svg
+        png = saved("png", {"Software": None}, dpi=PNG_DPI)
+        return ("image/svg+xml", svg) if 0 < len(svg) <= len(png) else ("image/png", png)
 
 
 def _inline(caption: str) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from IPython.display import Markdown, display
 
@@ -13,9 +16,17 @@ from fmlib.scores import CALIBRATION_BINS, SMALLEST
 from fmreport import plots, studies
 from fmreport.compare import calibration, errors, table
 from fmreport.compare.significance import MARGIN
-from fmreport.compare.verdict import Comparison
+from fmreport.compare.verdict import Comparison, Finding
 from fmreport.show import show_figure, show_table
-from fmreport.text import interval, kind_of_memory, listed, literal, share_answered
+from fmreport.text import (
+    interval,
+    kind_of_memory,
+    listed,
+    literal,
+    need_words,
+    share_answered,
+    some,
+)
 
 COSTS = {  # columns of the overview, as the table calls them, and how it writes their numbers
     "train_seconds": ("Training (s)", ",.1f"),
@@ -27,8 +38,32 @@ COSTS = {  # columns of the overview, as the table calls them, and how it writes
     "process_mb": ("Process (MiB)", ",.0f"),
     "model_mb": ("Disk (MiB)", ",.1f"),
 }
+NEEDED = {  # of a need: a value, its scale, and how it is written
+    "Correct (%)": ("accuracy", 100, ".1f"),
+    "Train (s)": ("train_seconds", 1, ",.1f"),
+    "Image (ms)": ("latency_ms_p95", 1, ",.2f"),
+}
 ACCURACY = "Accuracy (%)"
 TARGETS = (0.95, 0.98, 0.99)  # accuracies that one may want of answers
+
+
+def show_needs(found: Comparison, needs: Sequence[Finding]) -> None:
+    """Which model to take for which need; nothing without results."""
+    if not needs:
+        return
+    rows = []
+    for need in needs:
+        label, why = need_words(need)
+        row = {"You want": label, "Take": some(need.models)}
+        for name, (value, scale, _) in NEEDED.items():
+            row[name] = scale * need.values.get(value, np.nan)
+        rows.append(row | {"Why": why})
+    show_table(
+        pd.DataFrame(rows),
+        "Which model for which need: what training takes, and what 95% of single images need.",
+        "needs",
+        formats={name: form for name, (_, _, form) in NEEDED.items()},
+    )
 
 
 def show_models(found: Comparison) -> None:
@@ -287,15 +322,21 @@ def show_looks(project: Project, profile: str = "cpu") -> None:
     )
 
 
-def show_published(profile: Profile, name: str, data_sha256: str) -> None:
-    """The published results of another profile on the same data, on its own machine."""
+def published(profile: Profile, name: str, data_sha256: str) -> pd.DataFrame | None:
+    """An overview of the published results of another profile on the same data; None of none."""
     folder = profile.project.published(name) / "results"
     if name == profile.name or not folder.is_dir():
-        return
+        return None
     results = [load(path) for path in sorted(folder.glob("*/seed-*"))]
     if not results or results[0].data_sha256 != data_sha256:
+        return None
+    return table.overview(table.by_model(results))
+
+
+def show_published(name: str, overview: pd.DataFrame | None) -> None:
+    """The published results of another profile, on its own machine; nothing of None."""
+    if overview is None:
         return
-    overview = table.overview(table.by_model(results))
     costs = _costs(overview, "train_seconds", "fit_wall_seconds", "latency_ms", "vram_mb")
     machines = listed(dict.fromkeys(overview["machine"]))
     show_table(

@@ -23,6 +23,12 @@ COSTS = {
     "latency_ms_p95": ("time for an image (95th percentile)", "ms", "answers fastest"),
     "memory_mb": ("memory for training", "MiB", "needs least memory"),
 }
+LIMITS = {  # how advice names a limit
+    "train_seconds": "training may take no more than {limit} s",
+    "latency_ms_p95": "an image must be answered within {limit} ms",
+}
+TIMED = {"train_seconds": "Trained within {limit}", "latency_ms_p95": "Answers within {limit}"}
+NEEDS = {"readable": ("Readable decisions", "a person can follow each step")}
 COMPARED = (
     " Models are compared on the same images, which is sharper; but a tie means “not told apart”, "
     "never “equal”, and the score of whichever model leads is slightly optimistic, because it was "
@@ -156,6 +162,83 @@ def words(finding: Finding) -> str:
 
 
 Values = Mapping[str, Any]
+
+
+# --- The answer ---
+
+
+def advice(needs: Sequence[Finding]) -> str:
+    """What to take, in a sentence or two; ``needs`` are of ``verdict.needs``."""
+    if not needs:
+        return "**There are no results, so there is no advice.**"
+    first, *others = needs
+    best, values = literal(first.models[0]), first.values
+    score = f"{values['accuracy']:.1%} of {values['images']:,} test images classified correctly"
+    few = f" {FEW}" if values["images"] < verdict.FEW_IMAGES else ""
+    if values["models"] == 1:
+        return f"Only **{best}** has a result: {score}. There is nothing to choose from.{few}"
+    untold = [literal(name) for name in values["tied"]]
+    told = f"Take **{best}**: with {score} it is the most accurate."
+    if len(untold) == values["models"] - 1:
+        told = f"No model is told apart from **{best}**, which scored highest: {score}."
+    elif untold:
+        told = f"Take **{best}**, which scored highest: {score}; not told apart: {some(untold)}."
+    if fastest := values["fastest"]:
+        told += f" Of these **{literal(fastest)}** trains fastest."
+    limited = [one for one in others if one.values["need"] in LIMITS]
+    reasons: dict[str, list[str]] = {}
+    for one in limited:
+        if one.models and one.models != first.models:
+            name = f"**{literal(one.models[0])}** ({one.values['accuracy']:.1%})"
+            limit = LIMITS[one.values["need"]].format(limit=f"{one.values['limit']:,g}")
+            reasons.setdefault(name, []).append(limit)
+    for name, limits in reasons.items():
+        told += f" Where {' or '.join(limits)}, take {name}."
+    if limited and all(one.models == first.models for one in limited):
+        told += " It also keeps within the limits of time below."
+    return told + few
+
+
+def need_words(finding: Finding) -> tuple[str, str]:
+    """A need, and why this model is taken for it: "" where the need says it."""
+    values, need = finding.values, finding.values["need"]
+    if need in NEEDS:
+        return NEEDS[need]
+    if need == "gpu":
+        return "With a GPU", f"on {values['machine'].partition(' (')[0]}"
+    tied = f"not told apart: {some(values['tied'], 2)}" if values["tied"] else ""
+    if need == "accuracy":
+        alone = "" if values["models"] == 1 else "told apart from every other"
+        return "Most accurate", tied or alone
+    unit = COSTS[need][1]
+    label = TIMED[need].format(limit=f"{values['limit']:,g} {unit}")
+    if finding.models:
+        return label, tied or "most accurate within that"
+    return label, f"the nearest, {values['nearest']}, needs {short_number(values['least'])} {unit}"
+
+
+def certainty(found: Comparison) -> str:
+    """How sure the answer is, in a line."""
+    if not found.runs:
+        return ""
+    margins = 50 * (found.table["high"] - found.table["low"])
+    about = "recipes, not single fits" if found.of_recipes else "single fits, not recipes"
+    return (
+        f"An accuracy is known to about ±{margins.max():.1f} points; what is compared is {about}: "
+        "[how sure is that?](#how-sure-is-that)"
+    )
+
+
+def not_considered(found: Comparison) -> str:
+    """Who need not be considered; "" where all may be."""
+    names = [literal(name) for name in verdict.dominated(found)]
+    if not names:
+        return ""
+    whom = "than it" if len(names) == 1 else "than each of them"
+    return (
+        f"Not worth considering, if accuracy and training time decide: {listed(names)}. Another "
+        f"model is at least as accurate and trains faster {whom}."
+    )
 
 
 # --- Who is best ---
@@ -347,13 +430,6 @@ def _near(values: Values, *names: str) -> str:
     return f"Within {_points(values)} of the best, {'; '.join(each)}."
 
 
-def _dominated(_values: Values, *names: str) -> str:
-    return (
-        "For each of these, another model is at least as accurate and trains faster: "
-        f"{listed(names)}."
-    )
-
-
 def _front_by_chance(values: Values, *_names: str) -> str:
     each = [f"{literal(slow)} (with {literal(fast)})" for slow, fast in values["pairs"]]
     return f"More accurate, but statistically tied with a model that trains faster: {listed(each)}."
@@ -430,6 +506,25 @@ def share_answered(limit: pd.Series) -> str:
     if pd.isna(limit["share"]):
         return "none"
     return f"{limit['share']:.0%} ({limit['confidence']:.2f})"
+
+
+def hard_sentence(found: Comparison, missed: pd.DataFrame, doubtful: pd.DataFrame) -> str:
+    """How many images every model gets wrong, and how many labels are doubtful."""
+    if not found.runs:
+        return ""
+    told = "No test image is wrong for every model."
+    if len(missed):
+        told = (
+            f"{len(missed):,} of {found.images:,} test images are wrong for every model: no choice "
+            "among these models would get them right."
+        )
+    unanimous = len(doubtful) and doubtful["share"].min() == 1
+    agreed = " On every one of them all models agree." if unanimous else ""
+    return (
+        f"{told} A label is a candidate where at least {errors.MIN_SHARE:.0%} of the models give "
+        "one and the same other class, and all models together, after temperature scaling, a mean "
+        f"probability of at least {errors.MIN_CONFIDENCE:.0%} to it.{agreed}"
+    )
 
 
 def relabelled_sentence(found: Comparison, doubtful: pd.DataFrame) -> str:
@@ -535,7 +630,6 @@ WORDS: dict[str, Callable[..., str]] = {
     "budget": _budget,
     "none near": _none_near,
     "near": _near,
-    "dominated": _dominated,
     "front by chance": _front_by_chance,
     "transfer": _transfer,
     "scaling": _scaling,

@@ -1,10 +1,5 @@
 # %% [markdown]
-# # The comparison
-#
-# Which classifier is best, and best for what? The answer comes first, then what it rests on. All of
-# it is computed from two files that each model left: what was measured of it, and its probabilities
-# for every test image. No sentence here names a winner that the numbers did not pick, and on other
-# numbers the sentences are others.
+# # The answer
 
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
@@ -18,35 +13,32 @@ from fmlib.fitting import jobs
 from fmlib.profiles import load_profile
 from fmreport import plots, sections, tables, text
 from fmreport.compare import calibration, errors, table, verdict
+from fmreport.explorer import show_explorer
 from fmreport.show import show_figure, show_table
 
 settings = load_profile(profile)
 data = settings.data()
 
-# %%
+# %% tags=["remove-input"]
 # what a reader can afford: seconds of training, milliseconds for 95% of images, MiB to train in
 budgets = {"train_seconds": 60, "latency_ms_p95": 10, "memory_mb": 500}
 near_best = 1.0  # how many points of accuracy below the best still count as near it
 
-# %% tags=["key-code"]
+# %% tags=["remove-input"]
 records = sections.records(settings)
 found = verdict.compare(records)
-
-# %% tags=["remove-input"]
 there = {(result.model, result.seed) for result in records}
 missing = [job.title for job in jobs(settings) if (job.model, job.seed) not in there]
 table.check_images(found.runs, data.test_labels)
 local = found.local  # times and memory are compared on one machine only
 machine = local["machine"].iloc[0] if len(local) else "no machine"
-
-# %% [markdown]
-# ## The answer first
-
-# %% tags=["remove-input"]
-display(Markdown(text.summarise(records, budgets, near_best, missing).markdown()))
+on_gpu = tables.published(settings, "gpu", data.data_sha256)
+needs = list(verdict.needs(found, budgets, on_gpu))
 
 # %% tags=["remove-input"]
-tables.show_models(found)
+display(Markdown(text.advice(needs)))
+tables.show_needs(found, needs)
+display(Markdown(f"{text.not_considered(found)} {text.certainty(found)}"))
 
 # %% tags=["remove-input"]
 show_figure(
@@ -54,6 +46,20 @@ show_figure(
     f"Accuracy against training time on {machine}. A line joins the Pareto front.",
     "answer",
 )
+
+# %% [markdown]
+# # The comparison
+#
+# The answer rests on what follows. All of it is computed from two files that each fit left: what
+# was measured, and the probabilities for every test image. On other numbers the sentences are
+# others.
+
+# %% tags=["hide-input"]
+tables.show_models(found)
+
+# %% tags=["hide-input"]
+summary = text.summarise(records, budgets, near_best, missing)
+display(Markdown(summary.markdown()))
 
 # %% [markdown]
 # ## How sure is that?
@@ -69,7 +75,7 @@ show_figure(
 # *Source:* E. B. Wilson, *Probable inference, the law of succession, and statistical inference*,
 # Journal of the American Statistical Association 22, 1927.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 show_figure(
     plots.accuracy_bars(found.table),
     "Test accuracy, and the same close up with 95% intervals.",
@@ -100,19 +106,13 @@ show_figure(
 # 12, 1947; T. G. Dietterich, *Approximate statistical tests for comparing supervised classification
 # learning algorithms*, Neural Computation 10, 1998.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 display(Markdown(text.evidence(found)))
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_behind(found)
-show_figure(
-    plots.pairs_matrix(found.p_values, found.table["accuracy"]),
-    "Which models are told apart, all pairs for reference: the same tests, with Holm's correction "
-    "for the number of pairs, at the 5% level.",
-    "all-pairs",
-)
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_seeds(found)
 
 # %% [markdown]
@@ -120,15 +120,8 @@ tables.show_seeds(found)
 # which costs time at every prediction; some train for more epochs; the settings of some were sought
 # longer.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_given(found)
-
-# %% [markdown]
-# Validation images choose settings and temperatures; test images judge. A score on the former is
-# therefore a little too good, the more so the more was chosen by it.
-
-# %% tags=["remove-input"]
-tables.show_validation(found)
 
 # %% [markdown]
 # ## What does it cost?
@@ -140,19 +133,14 @@ tables.show_validation(found)
 # preparation. Where a recipe asks for bfloat16 and the processor has none, its network computes in
 # float32 and takes longer, so that times travel badly between machines.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 away = verdict.left_out(local, found.elsewhere)
 alone = f"All times were measured on {machine}, one model at a time, each in a process of its own."
 display(Markdown(text.words(away) if away else alone))
 display(Markdown(text.surprises(found, data.train_images)))
-show_figure(
-    plots.time_dots(local), f"Time to train, and to classify the test images, on {machine}.", "time"
-)
-show_figure(plots.memory_bars(local), f"Peak memory that training needs, on {machine}.", "memory")
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_costs(found)
-tables.show_spread(found)
 
 # %% [markdown]
 # A model is worth considering if no other is at least as accurate for less. Such models form the
@@ -160,7 +148,7 @@ tables.show_spread(found)
 # measured, so that a model may stand on it by a hair: whether two are told apart at all is in
 # [the matrix of all pairs](#fig-all-pairs).
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 show_figure(
     plots.tradeoffs(
         local, table.pareto_fronts(local, ["latency_ms_p95", "memory_mb", "parameters", "flops"])
@@ -173,8 +161,8 @@ show_figure(
     "costs",
 )
 
-# %% tags=["fashion-mnist", "remove-input"]
-tables.show_published(settings, "gpu", data.data_sha256)
+# %% tags=["fashion-mnist", "hide-input"]
+tables.show_published("gpu", on_gpu)
 
 # %% [markdown]
 # ## Class by class
@@ -185,7 +173,7 @@ tables.show_published(settings, "gpu", data.data_sha256)
 # drawing the test images again and again; a class whose F1 is not clearly better in these draws, at
 # the 95% level, counts as tied with it.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 worst = found.worst
 shown = pd.DataFrame(
     {
@@ -209,18 +197,22 @@ show_figure(
     "F1 of every class by every model.",
     "f1",
 )
-show_figure(
-    plots.class_heatmap(errors.per_class(found.runs, "precision"), "Precision"),
-    "Precision of every class by every model.",
-    "precision",
-)
-show_figure(
-    plots.class_heatmap(errors.per_class(found.runs, "recall"), "Recall"),
-    "Recall of every class by every model.",
-    "recall",
-)
 
-# %% tags=["remove-input"]
+# %% [markdown]
+# Where a row of the next figure is dark, images of that class are taken for the class of the
+# column; images that are classified correctly are left out.
+
+# %% tags=["hide-input"]
+show_figure(
+    plots.confusion_matrices(
+        {name: errors.confusion(fits) for name, fits in found.runs.items()}, data.class_names
+    ),
+    "What each model takes for what: the share of a class's test images, the mean over seeds.",
+    "confusion",
+)
+show_explorer(found, data)
+
+# %% tags=["hide-input"]
 pairs = errors.confused_pairs(found.runs)
 show_table(
     pairs[["pair", "errors", "share"]]
@@ -230,35 +222,31 @@ show_table(
     "pairs",
     formats={"Errors a model": ".1f", "% of all errors": ".1f"},
 )
+
+# %% [markdown]
+# ## Hard images and doubtful labels
+#
+# Where models are sure, agree with each other and contradict the label, the label may be wrong
+# (Northcutt et al. 2021). Such images are candidates. A person should look at them; the models may
+# also share a mistake. [All of them](#table-candidates) are in the appendix.
+#
+# *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
+# in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
+
+# %% tags=["hide-input"]
+doubtful = errors.noise_candidates(found.runs, found.temperatures)
+missed = errors.missed_by_all(found.runs)
+display(Markdown(text.hard_sentence(found, missed, doubtful)))
+hard = errors.hard_images(found.runs, pairs.head(2), missed, doubtful)
 show_figure(
-    plots.case_gallery(
-        errors.pair_examples(found.runs, pairs.head(2)),
-        data.test_images,
-        data.class_names,
-        "Most confused pairs:",
-    ),
-    "Images of the most confused pairs: number and label, and how many models take them for the "
-    "other class.",
-    "confused",
+    plots.case_gallery(hard, data.test_images, data.class_names),
+    "Hard images: number and label, what most models take them for, and how many do. None is shown "
+    "twice.",
+    "hard",
 )
 
-# %% tags=["remove-input"]
-missed = errors.missed_by_all(found.runs)
-sentence = "No test image is wrong for every model."
-if len(missed):
-    sentence = (
-        f"{len(missed):,} of {len(data.test_labels):,} test images are wrong for every model, so "
-        "that no choice among these models would get them right."
-    )
-display(Markdown(sentence))
-show_figure(
-    plots.case_gallery(
-        missed.head(10), data.test_images, data.class_names, "Wrong for every model:"
-    ),
-    "Images that every model gets wrong, the most unanimous first: number and label, and what "
-    "most models say.",
-    "missed",
-)
+# %% tags=["hide-input"]
+display(Markdown(text.relabelled_sentence(found, doubtful)))
 
 # %% [markdown]
 # ## Beyond accuracy
@@ -278,20 +266,14 @@ show_figure(
 # using Bayesian binning*, AAAI 2015; C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On
 # calibration of modern neural networks*, 2017, arXiv:1706.04599.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_calibration(found)
-show_figure(
-    plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
-    "Accuracy against confidence, before and after temperature scaling, where at least "
-    f"{plots.FEWEST} images have such a confidence. Below the diagonal: too sure.",
-    "reliability",
-)
 
 # %% [markdown]
 # Whoever may leave the doubtful images to a person can have more accuracy for the others. The
 # figure answers the images in the order of a model's scaled confidence, the surest first.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 tables.show_answered(found)
 
 # %% [markdown]
@@ -299,7 +281,7 @@ tables.show_answered(found)
 # overlap; an average of the probabilities of the best models, chosen on validation images and
 # scaled, so that none outvotes the others by mere boldness, shows what that is worth.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 show_figure(
     plots.agreement_matrix(errors.error_overlap(found.correct)),
     "Of the images that either of two models gets wrong, the share that both get wrong.",
@@ -307,39 +289,3 @@ show_figure(
 )
 ensemble = calibration.average_ensemble(found.runs, found.temperatures)
 display(Markdown(text.ensemble_sentence(ensemble)))
-
-# %% [markdown]
-# ## Doubtful labels
-#
-# Where models are sure, agree with each other and contradict the label, the label may be wrong
-# (Northcutt et al. 2021). The images below are candidates. A person should look at them; the models
-# may also share a mistake.
-#
-# *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
-# in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
-
-# %% tags=["remove-input"]
-share, confidence, lower = 0.75, 0.9, 0.8
-likely = errors.noise_candidates(found.runs, found.temperatures, lower, share)
-doubtful = likely[likely["confidence"] >= confidence]
-unanimous = len(doubtful) and doubtful["share"].min() == 1
-agreed = " On every one of them all models agree." if unanimous else ""
-display(
-    Markdown(
-        f"A candidate is an image to which at least {share:.0%} of the models give one and the "
-        "same class other than its label, and to that class all models together, after "
-        f"temperature scaling, a mean probability of at least {confidence:.0%}. At {lower:.0%} "
-        f"there would be {len(likely)}.{agreed}"
-    )
-)
-show_figure(
-    plots.case_gallery(
-        doubtful.head(15), data.test_images, data.class_names, "Labels that the models contradict:"
-    ),
-    "The most doubtful labels: number and label, what the models say, and how sure they are. "
-    "[All candidates](#table-candidates) are in the appendix.",
-    "doubtful",
-)
-
-# %% tags=["remove-input"]
-display(Markdown(text.relabelled_sentence(found, doubtful)))

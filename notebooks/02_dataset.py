@@ -15,7 +15,7 @@
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
 seed: int = 9  # of everything random in a model's training
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 import numpy as np
 from IPython.display import Markdown, display
 from torch import Generator, from_numpy
@@ -31,7 +31,7 @@ settings = load_profile(profile)
 # %% tags=["key-code"]
 data = settings.data()
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 shape = f"{data.spec.height} × {data.spec.width} pixels"
 colours = "in colour" if data.spec.channels > 1 else "grey"
 most = np.bincount(data.test_labels).max() / len(data.test_labels)
@@ -63,7 +63,7 @@ display(
 # a pullover, a coat, a dress and a shirt share an outline, and at 28 pixels little more than the
 # outline is left. We shall meet them again in every confusion matrix.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 names = list(data.class_names[: plots.MOST])
 first = [int((data.train_labels == c).argmax()) for c in range(len(names))]
 some = names[:10]
@@ -86,7 +86,7 @@ show_figure(
 # Every class has the same number of images in each part, so that plain accuracy is a fair summary,
 # and a class's recall is its own accuracy.
 
-# %% tags=["remove-input"]
+# %% tags=["other-data", "hide-input"]
 parts = {"train": data.train, "validation": data.validation, "test": data.test}
 counts = {
     part: [int((labels == c).sum()) for c in range(len(data.class_names))]
@@ -104,7 +104,7 @@ show_figure(
 # The mean image of a class shows how much its members have in common: it is sharp where most of
 # them fill the same pixels, and a blur where they do not.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 show_figure(
     plots.mean_images(data.train_images, data.train_labels, data.class_names),
     "The mean training image of each class.",
@@ -125,7 +125,7 @@ augmentation = Augmentation(flip=True, crop_padding=2, erase_size=data.spec.heig
 before = channels_first(from_numpy(data.train_images[first[: len(some)]]))
 after = augmentation(before, Generator().manual_seed(9))
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 show_figure(
     plots.before_after_grid(channels_last(before), channels_last(after), some),
     "Training images before and after one random augmentation: mirrored, shifted, a square "
@@ -137,7 +137,7 @@ show_figure(
 # The original study, which this project redoes, jittered brightness, contrast, saturation and hue.
 # On a grey image the last two do nothing at all; the first two do this:
 
-# %% tags=["fashion-mnist", "remove-input"]
+# %% tags=["fashion-mnist", "hide-input"]
 jittered = Augmentation(flip=True, jitter=0.5)(before, Generator().manual_seed(9))
 show_figure(
     plots.before_after_grid(channels_last(before), channels_last(jittered), some),

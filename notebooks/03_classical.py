@@ -17,7 +17,7 @@ seed: int = 9  # of everything random in a model's training
 # What was tried of each model's settings, and what that gave on the validation images, stands in
 # the appendix.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from fmlib.profiles import load_profile
 from fmreport import sections
 
@@ -45,7 +45,7 @@ data = settings.data()
 # *Source:* L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*,
 # Wadsworth, 1984.
 
-# %% tags=["model-decision_tree", "remove-input"]
+# %% tags=["model-decision_tree", "hide-input"]
 sections.show_model(settings, "decision_tree", seed)
 
 # %% [markdown] tags=["model-random_forest"]
@@ -64,7 +64,7 @@ sections.show_model(settings, "decision_tree", seed)
 #
 # *Source:* L. Breiman, *Random forests*, Machine Learning 45, 2001, doi:10.1023/A:1010933404324.
 
-# %% tags=["model-random_forest", "remove-input"]
+# %% tags=["model-random_forest", "hide-input"]
 sections.show_model(settings, "random_forest", seed)
 
 # %% [markdown] tags=["model-svm", "model-svm_hog"]
@@ -104,7 +104,7 @@ sections.show_model(settings, "random_forest", seed)
 # Hastie and R. Tibshirani, *Classification by pairwise coupling*, Annals of Statistics 26, 1998,
 # doi:10.1214/aos/1028144844.
 
-# %% tags=["model-svm", "remove-input"]
+# %% tags=["model-svm", "hide-input"]
 sections.show_model(settings, "svm", seed)
 
 # %% [markdown] tags=["model-svm_hog"]
@@ -119,7 +119,7 @@ sections.show_model(settings, "svm", seed)
 # *Source:* N. Dalal and B. Triggs, *Histograms of oriented gradients for human detection*, CVPR
 # 2005, doi:10.1109/CVPR.2005.177.
 
-# %% tags=["model-svm_hog", "remove-input"]
+# %% tags=["model-svm_hog", "hide-input"]
 sections.show_model(settings, "svm_hog", seed)
 
 # %% [markdown] tags=["model-xgboost"]
@@ -146,7 +146,7 @@ sections.show_model(settings, "svm_hog", seed)
 # *Source:* T. Chen and C. Guestrin, *XGBoost: a scalable tree boosting system*, KDD 2016,
 # doi:10.1145/2939672.2939785.
 
-# %% tags=["model-xgboost", "remove-input"]
+# %% tags=["model-xgboost", "hide-input"]
 sections.show_model(settings, "xgboost", seed)
 
 # %% [markdown] tags=["exercise"]

@@ -9,7 +9,7 @@ seed: int = 9  # of everything random in a model's training
 # sees a list of numbers and no image; unlike them it is trained by gradient descent, a batch of
 # images at a time, and it learns features on the way.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from fmlib.profiles import load_profile
 from fmreport import sections
 
@@ -48,7 +48,7 @@ data = settings.data()
 # this project the rate rises, then falls to zero. The ablation in the appendix tries most of these.
 # The time is another matter: it was saved outside the network.
 
-# %% tags=["model-mlp", "remove-input"]
+# %% tags=["model-mlp", "hide-input"]
 sections.show_model(settings, "mlp", seed)
 
 # %% [markdown] tags=["exercise"]

@@ -13,7 +13,7 @@ seed: int = 9  # of everything random in a model's training
 #
 # so that few weights serve many places.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from fmlib.profiles import load_profile
 from fmreport import sections
 
@@ -59,7 +59,7 @@ data = settings.data()
 # *Source:* S. Yun et al., *CutMix: regularization strategy to train strong classifiers with
 # localizable features*, 2019, arXiv:1905.04899.
 
-# %% tags=["model-cnn", "remove-input"]
+# %% tags=["model-cnn", "hide-input"]
 sections.show_model(settings, "cnn", seed)
 
 # %% [markdown] tags=["model-study_cnn"]
@@ -68,7 +68,7 @@ sections.show_model(settings, "cnn", seed)
 # This is the original study's own network, for comparison: two convolutions of 4 and 8 channels and
 # four dense layers, with dropout after the last two, trained by Adam at a constant learning rate.
 
-# %% tags=["model-study_cnn", "remove-input"]
+# %% tags=["model-study_cnn", "hide-input"]
 sections.show_model(settings, "study_cnn", seed)
 
 # %% [markdown] tags=["exercise"]

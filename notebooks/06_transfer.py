@@ -45,7 +45,7 @@ seed: int = 9  # of everything random in a model's training
 # *Source:* R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
 # arXiv:1610.02391.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from fmlib.profiles import load_profile
 from fmreport import sections
 
@@ -65,7 +65,7 @@ data = settings.data()
 # *Source:* K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image
 # recognition*, 2014, arXiv:1409.1556.
 
-# %% tags=["model-vgg16", "remove-input"]
+# %% tags=["model-vgg16", "hide-input"]
 sections.show_model(settings, "vgg16", seed, data)
 
 # %% [markdown] tags=["model-resnet34"]
@@ -85,7 +85,7 @@ sections.show_model(settings, "vgg16", seed, data)
 # *Source:* K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*,
 # 2015, arXiv:1512.03385.
 
-# %% tags=["model-resnet34", "remove-input"]
+# %% tags=["model-resnet34", "hide-input"]
 sections.show_model(settings, "resnet34", seed, data)
 
 # %% [markdown] tags=["model-mobilenet_v3_small"]
@@ -98,7 +98,7 @@ sections.show_model(settings, "resnet34", seed, data)
 #
 # *Source:* A. Howard et al., *Searching for MobileNetV3*, 2019, arXiv:1905.02244.
 
-# %% tags=["model-mobilenet_v3_small", "remove-input"]
+# %% tags=["model-mobilenet_v3_small", "hide-input"]
 sections.show_model(settings, "mobilenet_v3_small", seed, data)
 
 # %% [markdown] tags=["model-efficientnet_lite0"]
@@ -115,7 +115,7 @@ sections.show_model(settings, "mobilenet_v3_small", seed, data)
 # *Source:* M. Tan and Q. Le, *EfficientNet: rethinking model scaling for convolutional neural
 # networks*, 2019, arXiv:1905.11946.
 
-# %% tags=["model-efficientnet_lite0", "remove-input"]
+# %% tags=["model-efficientnet_lite0", "hide-input"]
 sections.show_model(settings, "efficientnet_lite0", seed, data)
 
 # %% [markdown] tags=["model-mobilenet_v3_as_run"]
@@ -124,7 +124,7 @@ sections.show_model(settings, "efficientnet_lite0", seed, data)
 # This is the network that the original study ran under the name of MobileNetV3: its code builds a
 # ResNet34.
 
-# %% tags=["model-mobilenet_v3_as_run", "remove-input"]
+# %% tags=["model-mobilenet_v3_as_run", "hide-input"]
 sections.show_model(settings, "mobilenet_v3_as_run", seed, data)
 
 # %% [markdown] tags=["exercise"]

@@ -13,7 +13,7 @@
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
 seed: int = 9  # of everything random in the demonstrations
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch
@@ -32,13 +32,13 @@ from fmreport.show import show_figure, show_table
 settings = load_profile(profile)
 data = settings.data()
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 found = verdict.compare(sections.records(settings))
 runs = {name: fits[0] for name, fits in found.runs.items()}  # of each model its first fit
 local = found.local  # costs measured on one machine
 study = audit.STUDY  # the study's published figures
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 machine = local["machine"].iloc[0] if len(local) else "no machine"
 costs = {cost: local[cost] for cost in ("train_seconds", "memory_mb")}
 beside = audit.beside_study(found.table.assign(**costs))  # a dash if measured elsewhere
@@ -69,7 +69,7 @@ show_table(
     },
 )
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 front = table.pareto_fronts(local, ["train_seconds"])
 show_figure(
     plots.tradeoffs(local, front, study),
@@ -92,7 +92,7 @@ show_figure(
 # network, and MobileNetV3 was never measured. *Here:* a test checks every network's structure, and
 # its parameter count stands in the results.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 one, other = study.index[study["model"].duplicated(keep=False)]
 seconds, losses = study["train_seconds"], study["log_loss"]
 resnet, mobilenet = (
@@ -112,7 +112,7 @@ display(
 # **One run a model, and no interval.** What the verdict calls a point apart is a fifth of one.
 # *Here:* intervals, paired tests and, where run, several seeds.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 count, recalls = audit.FACTS["test_size"], audit.FACTS["recalls"]
 best = max(recalls.values())
 error = 100 * np.sqrt(best * (1 - best) / count)
@@ -133,7 +133,7 @@ display(
 # data set without training one from scratch. *Here:* a network from scratch is named so, and stands
 # beside those with weights.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 scratch = found.table[~found.table["pretrained"]]
 top = study["accuracy"].idxmax()
 sentence = f"The study's most accurate network has {study.loc[top, 'accuracy']:.2f}."
@@ -160,7 +160,7 @@ display(Markdown(sentence))
 # **RAM is one reading of what the whole system uses.** The verdict says that its winner uses less
 # RAM. *Here:* the peak of the model's own process, and what of it the fit added.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 vram, ram = study["vram_gib"], study["ram_gib"].dropna()
 sentence = (
     f"Two runs of one network report {vram[one]} and {vram[other]} GiB of video memory, which the "
@@ -182,7 +182,7 @@ display(Markdown(sentence))
 # small networks it measures the loader. *Here:* time in training steps and time of the whole fit
 # stand side by side.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 epoch_seconds = study.loc["MLP", "train_seconds"] / audit.FACTS["epochs"]
 sentence = f"The study's MLP took {epoch_seconds:.1f} s an epoch on {audit.FACTS['machine']}."
 for run in runs.values():
@@ -202,7 +202,7 @@ display(Markdown(sentence))
 # learning starts behind. *Here:* the layer is summed over its colour channels and the input
 # normalised, except in the profile that repeats the study.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 grey = torch.from_numpy(data.train_images[:8, None] / 255.0)
 weights = torch.randn(64, 3, 7, 7, dtype=grey.dtype, generator=torch.Generator().manual_seed(seed))
 three_channels = torch.nn.functional.conv2d(grey.expand(-1, 3, -1, -1), weights)
@@ -222,7 +222,7 @@ display(
 # than they need be and of other images than the test's, and early stopping decides by them. *Here:*
 # validation images get the transform of the test images.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 images, labels = data.train_images[:1000] / 255.0, data.train_labels[:1000]
 rng = np.random.default_rng(seed)
 drawn = []
@@ -248,7 +248,7 @@ display(
 # these three models, by luck; one that minds the scale would suffer unseen. *Here:* a model gets
 # raw pixels and scales them itself, once.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 once = images.reshape(len(images), -1)
 same = {}
 for classifier in (DecisionTreeClassifier(random_state=seed), SVC()):
@@ -270,7 +270,7 @@ display(
 # and restores its best epoch's weights; the others train a fixed number of epochs, at a rate that
 # falls to zero, and keep the last.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 tested, lowest = (audit.FACTS["winner"][which] for which in ("tested", "best"))
 display(
     Markdown(
@@ -281,7 +281,7 @@ display(
     )
 )
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 rows = []
 for name, run in runs.items():
     stage = [epoch for epoch in run.history if epoch.stage == run.history[-1].stage]
@@ -304,7 +304,7 @@ show_table(
 # networks got less augmentation than the study believed. *Here:* only transforms that act on grey
 # images are used.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 some, cost = torch.from_numpy(data.train_images[:200, None]), audit.FACTS["jitter_us"]
 changes = [
     (some.int() - changed.int()).abs().max().item()
@@ -333,7 +333,7 @@ display(
 #   trials that are not shown.
 # - One seed without deterministic algorithms is called reproducible.
 
-# %% tags=["key-code"]
+# %% tags=["hide-input"]
 forest, cnn = study.loc["Random Forest"], study.loc["Custom CNN"]
 times = cnn["train_seconds"] / forest["train_seconds"]
 display(

@@ -8,21 +8,74 @@
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
 seed: int = 9  # of everything random in a model's training
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 from fmlib.profiles import load_profile
-from fmreport import sections, tables
-from fmreport.compare import verdict
+from fmreport import plots, sections, tables
+from fmreport.compare import calibration, errors, verdict
+from fmreport.show import show_figure
 from fmreport.studies import show_studies
 
 settings = load_profile(profile)
 records = sections.records(settings)
+found = verdict.compare(records)
+
+# %% [markdown]
+# ## Glossary
+#
+# - **Calibration**: how well probabilities agree with frequencies. Of the images to which a
+#   calibrated model gives 80%, four in five are classified correctly.
+# - **Confidence interval**: a range that a procedure gives which, over many repetitions, holds the
+#   true value in 95% of them.
+# - **Epoch**: one pass through all training images.
+# - **F1**: the harmonic mean of precision (how many images called so are so) and recall (how many
+#   images that are so are called so).
+# - **Latency**: the time that one image alone takes, from raw pixels to probabilities.
+# - **Log loss**: the mean of −log of the probability that the true class was given. It charges for
+#   errors and for false confidence.
+# - **Pareto front**: the models for which no other is at least as accurate at no more cost, and
+#   better in one of the two.
+# - **Seed**: the number from which everything random in a fit is drawn: the split into training and
+#   validation images, the changes to images, the weights at the start.
+
+# %% [markdown]
+# ## More of the comparison
+#
+# The matrix tells which models are told apart: all pairs, by the tests of
+# [the comparison](#how-sure-is-that), with Holm's correction for the number of pairs, at 5%.
+
+# %% tags=["hide-input"]
+show_figure(
+    plots.pairs_matrix(found.p_values, found.table["accuracy"]),
+    "Which models are told apart: all pairs.",
+    "all-pairs",
+)
+
+# %% [markdown]
+# Validation images choose settings and temperatures; test images judge. A score on the former is
+# therefore a little too good, the more so the more was chosen by it.
+
+# %% tags=["hide-input"]
+tables.show_validation(found)
+tables.show_spread(found)
+for score in ("precision", "recall"):
+    show_figure(
+        plots.class_heatmap(errors.per_class(found.runs, score), score.capitalize()),
+        f"{score.capitalize()} of every class by every model.",
+        score,
+    )
+show_figure(
+    plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
+    "Accuracy against confidence, before and after temperature scaling, where at least "
+    f"{plots.FEWEST} images have such a confidence. Below the diagonal: too sure.",
+    "reliability",
+)
 
 # %% [markdown]
 # ## Settings and layers
 #
 # Defaults are included. Of a network, these are the settings of the recipe that its fit used.
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 sections.show_settings(settings, records)
 
 # %% [markdown] tags=["fashion-mnist"]
@@ -31,7 +84,7 @@ sections.show_settings(settings, records)
 # Hyperparameters are tried on the validation images, never on the test images. An ablation leaves
 # one ingredient of a recipe out at a time. Both are kept as tables with the project.
 
-# %% tags=["fashion-mnist", "remove-input"]
+# %% tags=["fashion-mnist", "hide-input"]
 for model in settings.models:
     show_studies(model, settings.project)
 
@@ -40,13 +93,13 @@ for model in settings.models:
 #
 # A test set is worn out by looking. The project's history has every publication of its results.
 
-# %% tags=["fashion-mnist", "remove-input"]
+# %% tags=["fashion-mnist", "hide-input"]
 tables.show_looks(settings.project)
 
 # %% [markdown]
 # ## Training, epoch by epoch
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 sections.show_log(records)
 
 # %% [markdown]
@@ -54,11 +107,11 @@ sections.show_log(records)
 #
 # How candidates are found is told in the comparison.
 
-# %% tags=["remove-input"]
-tables.show_candidates(verdict.compare(records), settings.data().class_names)
+# %% tags=["hide-input"]
+tables.show_candidates(found, settings.data().class_names)
 
 # %% [markdown]
 # ## Environment
 
-# %% tags=["remove-input"]
+# %% tags=["hide-input"]
 sections.show_environment(records)

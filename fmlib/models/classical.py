@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
-@register("decision_tree", title="Decision Tree", family="classical")
+@register("decision_tree", title="Decision Tree", family="classical", readable=True)
 class DecisionTree(Estimator):
     """One CART tree (Breiman et al. 1984), https://scikit-learn.org/stable/modules/tree.html."""
 

@@ -37,11 +37,14 @@ class ParameterError(ValueError):
 
 
 @dataclass_transform(kw_only_default=True)
-def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M], M]:
+def register(
+    name: str, *, title: str = "", family: str = "own", readable: bool = False
+) -> Callable[[M], M]:
     """Make a model known by ``name``, its annotated class attributes its parameters.
 
-    ``title`` is what charts call it, ``family`` the chapter that tells about it. Raises ValueError
-    for a name that another class has, or that is no slug.
+    ``title`` is what charts call it, ``family`` the chapter that tells about it; of a ``readable``
+    one a person can follow how it decides. Raises ValueError for a name that another class has, or
+    that is no slug.
     """
 
     if not SLUG.fullmatch(name):
@@ -56,6 +59,7 @@ def register(name: str, *, title: str = "", family: str = "own") -> Callable[[M]
             )
         model: Any = dataclass(config=STRICT, kw_only=True)(cls)
         model.name, model.title, model.family = name, title or name.replace("_", " "), family
+        model.readable = readable
         MODELS[name] = model
         return model
 

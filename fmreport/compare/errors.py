@@ -13,6 +13,7 @@ from fmreport.compare.calibration import rescale
 from fmreport.compare.significance import Correct, Fits, Runs, correct, guesses
 
 CASES = ["image", "label", "prediction"]  # numbers of an image and of two classes
+MIN_CONFIDENCE, MIN_SHARE = 0.9, 0.75  # from which on models contradict a label
 CELLS_AT_ONCE = 10_000_000  # of confusion matrices that are drawn
 
 
@@ -121,6 +122,30 @@ def pair_examples(runs: Runs, pairs: pd.DataFrame, each: int = 5) -> pd.DataFram
     return pd.concat(cases)
 
 
+def hard_images(
+    runs: Runs, pairs: pd.DataFrame, missed: pd.DataFrame, doubtful: pd.DataFrame, most: int = 5
+) -> pd.DataFrame:
+    """At most so many images of each kind, none twice: of ``pairs`` that are often confused, of
+    those ``missed`` by every model, and of those whose label is ``doubtful``.
+
+    Columns group (words), image, label, prediction (numbers), votes.
+    """
+    guessed = usual_guesses(runs).iloc[doubtful["image"].to_numpy(int)]
+    agree = guessed.to_numpy() == doubtful[["prediction"]].to_numpy()
+    groups = {
+        f"Often confused: {pair.pair}": pair_examples(runs, pairs.loc[[pair.Index]], most)
+        for pair in pairs.itertuples()
+    }
+    groups["Wrong for every model"] = missed
+    groups["A label that models contradict"] = doubtful.assign(votes=agree.sum(1))
+    shown, seen = [], set()
+    for group, cases in groups.items():
+        new = cases[~cases["image"].isin(seen)].head(most)
+        seen |= {*new["image"]}
+        shown.append(new[[*CASES, "votes"]].assign(group=group))
+    return pd.concat(shown, ignore_index=True)
+
+
 def usual_guesses(runs: Runs) -> pd.DataFrame:
     """The class that most seeds of each model predict: a row an image, a column a model.
 
@@ -166,8 +191,8 @@ def error_overlap(right: Mapping[str, Correct]) -> pd.DataFrame:
 def noise_candidates(
     runs: Runs,
     temperatures: Mapping[str, Sequence[float]],
-    min_confidence: float = 0.9,
-    min_share: float = 0.75,
+    min_confidence: float = MIN_CONFIDENCE,
+    min_share: float = MIN_SHARE,
 ) -> pd.DataFrame:
     """Test images whose label models confidently contradict: candidates for a wrong label, in the
     spirit of confident learning (Northcutt, Jiang and Chuang 2021,

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmlib.models.registry import MODELS
 from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, errors, significance, table
 from fmreport.compare.significance import ALPHA, Correct
 
 BUDGETS = {"train_seconds": 60.0, "latency_ms_p95": 10.0, "memory_mb": 500.0}
+TIMES = ("train_seconds", "latency_ms_p95")  # what a model costs whoever waits for it
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
@@ -186,6 +188,12 @@ def front_by_chance(found: Comparison) -> list[tuple[str, str]]:
     ]
 
 
+def is_readable(run: Result) -> bool:
+    """Whether a person can follow how the model decides."""
+    known = MODELS.get(run.model)
+    return known is not None and known.readable
+
+
 def transfer_pair(found: Comparison) -> tuple[str, str] | None:
     """The best pre-trained model and the best other one; None unless there are both."""
     best = found.table.groupby("pretrained")["accuracy"].idxmax()
@@ -274,7 +282,8 @@ def _about_costs(
     local, accuracy = found.local, found.table["accuracy"]
     costs = {"machine": local["machine"].iloc[0], "baseline_mb": local["baseline_mb"].max()}
     yield Finding("costs", (), costs | {"with_gpu": bool(local["vram_mb"].any())})
-    for bought in affordable(found, budgets):
+    others = {cost: limit for cost, limit in budgets.items() if cost not in TIMES}
+    for bought in affordable(found, others):  # of time the answer tells
         which = bought.best or bought.cheapest
         values = {"cost": bought.cost, "limit": bought.limit, "nearest": bought.cheapest}
         values |= {"amount": local.loc[which, bought.cost], "accuracy": accuracy[which]}
@@ -291,8 +300,6 @@ def _about_costs(
                 merits.setdefault(here[cost].idxmin(), []).append(cost)
         if merits:
             yield Finding("near", tuple(merits), {"points": near_points, "merits": merits})
-    if names := dominated(found):
-        yield Finding("dominated", tuple(names))
     if pairs := front_by_chance(found):
         yield Finding("front by chance", tuple(one for one, _ in pairs), {"pairs": pairs})
 
@@ -325,6 +332,40 @@ def _about_probabilities(found: Comparison) -> Iterator[Finding]:
     if len(worse):
         rows = worse[["ece", "ece_scaled"]].itertuples(name=None)
         yield Finding("scaling harms", tuple(worse.index), {"rows": list(rows)})
+
+
+def needs(
+    found: Comparison, budgets: Mapping[str, float] = BUDGETS, gpu: pd.DataFrame | None = None
+) -> Iterator[Finding]:
+    """Which model to take for which need, the most accurate first; nothing without results.
+
+    ``gpu`` is an overview of models on a GPU, whose times stand for themselves.
+    """
+    if not found.runs:
+        return
+    here = found.table.copy()
+    here.loc[found.elsewhere.index, [*TIMES]] = np.nan
+    best = min(leaders(found), key=lambda name: here.loc[name, "train_seconds"])
+    untold = [name for name in found.tied if name != best]
+    quick = fastest_tied(found)
+    values = {"tied": untold, "models": len(found.runs), "images": found.images}
+    yield _need("accuracy", here, best, **values, fastest=quick[0] if quick else None)
+    for bought in affordable(found, {cost: budgets[cost] for cost in TIMES if cost in budgets}):
+        values = {"limit": bought.limit, "tied": bought.tied, "nearest": bought.cheapest}
+        values["least"] = here.loc[bought.cheapest, bought.cost]
+        yield _need(bought.cost, here, bought.best, **values)
+    if clear := next((name for name, fits in found.runs.items() if is_readable(fits[0])), None):
+        yield _need("readable", here, clear)
+    if gpu is not None and len(gpu):
+        yield _need("gpu", gpu, gpu.index[0], machine=gpu["machine"].iloc[0])
+
+
+def _need(need: str, overview: pd.DataFrame, name: str | None, **values: Any) -> Finding:
+    """What is taken for a need, None if nothing, with its accuracy and its times."""
+    if name is None:
+        return Finding("need", (), {"need": need, **values})
+    row = overview.loc[name, ["accuracy", *TIMES]].to_dict()
+    return Finding("need", (name,), {"need": need, **row, **values})
 
 
 def left_out(local: pd.DataFrame, elsewhere: pd.DataFrame) -> Finding | None:

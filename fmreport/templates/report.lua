@@ -38,10 +38,29 @@ end
 ---------------------------------------------------------------------------------------------------------------- prose
 local prose = {}
 
--- No scripts, and nothing that one of the two editions would lack.
-function prose.RawBlock() return {} end
+-- HTML becomes what both editions have, without scripts and styles; of a single tag only a picture or a break is anything.
+function prose.RawBlock(el)
+  if el.format ~= "html" then return pandoc.Para({ pandoc.Str(el.text) }) end
+  return pandoc.read(el.text, "html").blocks
+end
 
-function prose.RawInline() return {} end
+function prose.RawInline(el)
+  if el.format ~= "html" then return pandoc.Str(el.text) end
+  if el.text:match("^<br") then return pandoc.LineBreak() end
+  if not el.text:match("^<img") then return {} end
+  local blocks = pandoc.read(el.text, "html").blocks
+  return blocks[1] and blocks[1].content or {}
+end
+
+local macros = "" -- LaTeX that any formula may use
+
+local function expanded(el)
+  if macros == "" then return el end
+  local read = pandoc.read(macros .. "\n\n$" .. el.text .. "$\n", "markdown+latex_macros")
+  local last = read.blocks[#read.blocks]
+  local math = last and last.content and last.content[1]
+  return math and math.t == "Math" and pandoc.Math(el.mathtype, math.text) or el
+end
 
 -- In a caption, which has no markup of HTML, what looks like it is text.
 local literal = { RawInline = function(el) return pandoc.Str(el.text) end }
@@ -86,9 +105,10 @@ end
 
 -- Tagged PDFs want words for a formula: its LaTeX is what screen readers and authors share.
 function prose.Math(el)
-  if html then return nil end
+  el = expanded(el)
+  if html then return el end
   local math = pandoc.write(pandoc.Pandoc({ pandoc.Plain({ el }) }), "typst"):gsub("%s+$", "")
-  if math:sub(1, 1) ~= "$" then return nil end
+  if math:sub(1, 1) ~= "$" then return el end
   return raw("#[#set math.equation(alt: " .. quoted((el.text:gsub("%s+", " "))) .. ");" .. math .. "]")
 end
 
@@ -211,16 +231,7 @@ end
 
 local on_page, in_print = { prose = show_prose }, { prose = show_prose }
 
-function on_page.figure(piece, named)
-  local it, words = piece.attributes, caption(piece, named)
-  local open = named.id and ('<figure id="%s" class="picture">'):format(named.id) or '<figure class="picture">'
-  local width = it.width ~= "" and (' width="%s"'):format(it.width) or ""
-  open = open .. ('\n<img src="%s" alt="%s"%s>'):format(it.src, escaped(it.alt), width)
-  if #words == 0 then return block(open .. "\n</figure>") end
-  return around(open .. "\n<figcaption>", words, "</figcaption>\n</figure>")
-end
-
-local function table_row(row, marks, numeric)
+local function cells_of(row, marks, sort, numeric)
   local cells = {}
   for k, text in ipairs(row) do
     local inner = marks[k] and "<strong>" .. escaped(text) .. "</strong>" or escaped(text)
@@ -231,24 +242,58 @@ local function table_row(row, marks, numeric)
       cell = '<th scope="row"%s>%s</th>'
       class = length < 40 and ' class="short"' or ""
     elseif numeric[k] then
-      class = ' class="numeric"'
+      class = (' class="numeric" data-sort="%s"'):format(sort[k])
     end
     cells[k] = cell:format(class, inner)
   end
   return "<tr>" .. table.concat(cells) .. "</tr>\n"
 end
 
-on_page["table"] = function(piece, named)
-  local it, lines = pandoc.json.decode(piece.attributes.cells, false), {}
+-- A table in a box that scrolls, named by an attribute; a missing number is sorted last.
+local function table_box(encoded, named)
+  local it, lines = pandoc.json.decode(encoded, false), {}
   for k, name in ipairs(it.columns) do
     lines[k] = ('<th scope="col"%s>%s</th>'):format(it.numeric[k] and ' class="numeric"' or "", escaped(name))
   end
   table.insert(lines, "</tr></thead>\n<tbody>\n")
-  for i, row in ipairs(it.rows) do table.insert(lines, table_row(row, it.best[i], it.numeric)) end
+  for i, row in ipairs(it.rows) do table.insert(lines, cells_of(row, it.best[i], it.sort[i], it.numeric)) end
+  local open = '<div class="scroll" tabindex="0" role="region" %s>\n<table class="sortable n-last" %s>\n<thead><tr>'
+  return open:format(named, named) .. table.concat(lines) .. "</tbody>\n</table>\n</div>"
+end
+
+-- What stands behind a figure: its numbers as a table, and to take away.
+local function numbers_of(it, named)
+  if not it.cells then return "" end
+  local box = table_box(it.cells, ('aria-label="Numbers of %s"'):format(named.label))
+  local link = '<a download="%s.csv" href="data:text/csv;charset=utf-8;base64,%s">Download as CSV</a>'
+  return '\n<details class="numbers">\n<summary>Numbers</summary>\n' .. box .. "\n<p>" .. link:format(it.name, it.csv) ..
+    "</p>\n</details>"
+end
+
+function on_page.figure(piece, named)
+  local it, words = piece.attributes, caption(piece, named)
+  local open = named.id and ('<figure id="%s" class="picture">'):format(named.id) or '<figure class="picture">'
+  local width = it.width ~= "" and (' width="%s"'):format(it.width) or ""
+  open = open .. ('\n<div class="plot"><div><img src="%s" alt="%s"%s>'):format(it.src, escaped(it.alt), width)
+  local point = '<button type="button" class="point%s" style="left:%s%%;top:%s%%"><span>%s</span></button>'
+  for _, one in ipairs(pandoc.json.decode(it.points, false)) do
+    open = open .. point:format(one[1] > 60 and " late" or "", one[1], one[2], escaped(one[3]))
+  end
+  open = open .. "</div></div>"
+  if #words == 0 then return block(open .. "\n</figure>") end
+  return around(open .. "\n<figcaption>", words, "</figcaption>\n</figure>" .. numbers_of(it, named))
+end
+
+on_page["table"] = function(piece, named)
   local by = ('aria-labelledby="%s-caption"'):format(named.id)
   local open = ('<figure id="%s" class="table">\n<figcaption id="%s-caption">'):format(named.id, named.id)
-  local box = ('</figcaption>\n<div class="scroll" tabindex="0" role="region" %s>\n<table %s>\n<thead><tr>'):format(by, by)
-  return around(open, caption(piece, named), box .. table.concat(lines) .. "</tbody>\n</table>\n</div>\n</figure>")
+  return around(open, caption(piece, named), "</figcaption>\n" .. table_box(piece.attributes.cells, by) .. "\n</figure>")
+end
+
+-- Made by the script, for which it is the data; what it shows is in figures and tables too.
+function on_page.explorer(piece)
+  local data = piece.attributes.data:gsub("<", "\\u003c")
+  return block('<section class="explorer" hidden>\n<script type="application/json">' .. data .. "</script>\n</section>")
 end
 
 function on_page.code(piece)
@@ -266,9 +311,12 @@ function on_page.code(piece)
   return block(('<details class="code"%s>\n<summary>'):format(open) .. summary .. "</summary>\n" .. body .. "</details>")
 end
 
-function on_page.html(piece)
-  local box = '<div class="scroll" tabindex="0" role="region" aria-label="Output">'
-  return block(box .. piece.attributes.html .. "</div>")
+-- An output of HTML as what both editions have; where nothing is left of it, its plain text.
+local function shown_html(piece)
+  local blocks = pandoc.read(piece.attributes.html, "html").blocks
+  if stringify(blocks) ~= "" or piece.attributes.html:match("<img") then return blocks:walk(prose) end
+  if piece.attributes.text == "" then return {} end
+  return (html and on_page or in_print).text(piece)
 end
 
 function on_page.text(piece)
@@ -305,9 +353,11 @@ function in_print.code(piece)
   return it.open == "yes" and it.source ~= "" and block("#code(" .. quoted(it.source) .. ")") or {}
 end
 
+function in_print.explorer() return {} end
+
 function in_print.text(piece) return block("#output(" .. quoted(piece.attributes.text) .. ")") end
 
-in_print.html = in_print.text
+on_page.html, in_print.html = shown_html, shown_html
 
 function in_print.notice(piece) return block("#notice(" .. quoted(piece.attributes.text) .. ")") end
 
@@ -327,6 +377,7 @@ end
 function Pandoc(doc)
   local report = pandoc.json.decode(stringify(doc.meta.report), false)
   if report.title == "" then report.title = first_title(doc) end
+  macros = report.macros
   local found, names, everywhere, show = {}, {}, {}, html and on_page or in_print
   for i, chapter in ipairs(doc.blocks) do
     found[i], names[i] = number(chapter)

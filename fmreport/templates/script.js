@@ -1,5 +1,6 @@
 "use strict";
-// The page is whole without this script: it only adds switches, copy buttons, enlarged figures and the reader's place.
+// The page is whole without this script: it adds switches, copy buttons, enlarged figures, sorting, the reader's place, and
+// a look at single images.
 const root = document.documentElement;
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const memory = {
@@ -64,7 +65,7 @@ function copyButtons() {
 
 // Where nothing scrolls there is nothing to focus: each box that does not is no stop of the Tab key.
 function scrollStops() {
-  const boxes = document.querySelectorAll("main [tabindex='0']");
+  const boxes = document.querySelectorAll("main [tabindex='0']:not(button)");
   const update = (box) => {
     const scrolls = box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1;
     box.tabIndex = scrolls ? 0 : -1;
@@ -73,10 +74,155 @@ function scrollStops() {
   boxes.forEach((box) => seen.observe(box));
 }
 
+// Of controls that belong together one is a stop of the Tab key; arrows lead to the others.
+function roving(box, selector) {
+  const all = () => [...box.querySelectorAll(selector)];
+  const stop = (chosen) => all().forEach((one) => { one.tabIndex = one === chosen ? 0 : -1; });
+  stop(all()[0]);
+  box.addEventListener("focusin", (event) => {
+    const chosen = event.target.closest(selector);
+    if (chosen) stop(chosen);
+  });
+  box.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+    const items = all();
+    const at = items.indexOf(document.activeElement);
+    if (!step || at < 0) return;
+    event.preventDefault();
+    items[(at + step + items.length) % items.length].focus();
+  });
+}
+
+// What a click on a head does is the vendored library's; it wants more than a few rows to be worth it.
+function sortableTables() {
+  for (const table of document.querySelectorAll("table.sortable")) {
+    if (table.tBodies[0].rows.length < 4) continue;
+    for (const head of table.tHead.rows[0].cells) {
+      const button = element("button", { type: "button", className: "sort", title: "Sort by this column" });
+      button.append(...head.childNodes);
+      head.append(button);
+    }
+    roving(table.tHead, "button");
+  }
+}
+
+function option(text, value) {
+  return element("option", { textContent: text, value });
+}
+
+function choice(label, names, chosen) {
+  const select = element("select", {});
+  select.append(...names.map(option));
+  select.value = Math.min(chosen, names.length - 1);
+  const shown = element("label", { textContent: `${label} ` });
+  shown.append(select);
+  return [shown, select];
+}
+
+// Which images a model takes for what, and which of two models gets right, from the data of show_explorer.
+function explorer(section) {
+  const data = JSON.parse(section.querySelector("script").textContent);
+  const [width, height] = data.size;
+  const gallery = element("div", { className: "gallery" });
+  const told = element("p", { className: "told", role: "status" });
+  section.style.setProperty("--sprite", `url(${data.sprite})`);
+
+  function tile(i, words) {
+    const figure = element("figure", {});
+    const picture = element("span", { className: "thumb", role: "img", ariaLabel: `Test image ${data.images[i]}` });
+    const left = -width * (i % data.columns);
+    const top = -height * Math.floor(i / data.columns);
+    Object.assign(picture.style, { width: `${width}px`, height: `${height}px`, backgroundPosition: `${left}px ${top}px` });
+    figure.append(picture, element("figcaption", { textContent: `#${data.images[i]} ${words(i)}` }));
+    return figure;
+  }
+
+  function show(title, places, words) {
+    const some = places.slice(0, 60);
+    const part = some.length < places.length ? `, of which ${some.length} are shown` : "";
+    told.textContent = `${title}: ${places.length}${part}.`;
+    gallery.replaceChildren(...some.map((i) => tile(i, words)));
+  }
+
+  const every = data.labels.map((_, i) => i);
+  const name = (number) => data.classes[number];
+
+  function matrix(model) {
+    const counts = new Map();
+    every.forEach((i) => {
+      const [label, guess] = [data.labels[i], data.guesses[model][i]];
+      if (label === guess) return;
+      const cell = `${label} ${guess}`;
+      counts.set(cell, [...(counts.get(cell) ?? []), i]);
+    });
+    const weight = data.classes.map(() => 0);
+    counts.forEach((places, cell) => cell.split(" ").forEach((c) => { weight[c] += places.length; }));
+    const most = weight.map((_, c) => c).sort((a, b) => weight[b] - weight[a]).slice(0, 12).sort((a, b) => a - b);
+    const table = element("table", {});
+    const head = table.createTHead().insertRow();
+    head.append(element("td", { textContent: "" }));
+    most.forEach((c) => head.append(element("th", { textContent: name(c), scope: "col" })));
+    const body = table.createTBody();
+    for (const label of most) {
+      const row = body.insertRow();
+      row.append(element("th", { textContent: name(label), scope: "row" }));
+      for (const guess of most) {
+        const cell = row.insertCell();
+        const places = counts.get(`${label} ${guess}`);
+        if (!places) { cell.textContent = label === guess ? "–" : "·"; continue; }
+        const words = `${name(label)} taken for ${name(guess)}`;
+        const button = element("button", { type: "button", textContent: places.length, ariaLabel: `${words}: ${places.length}` });
+        button.addEventListener("click", () => show(`${data.models[model]}: ${words}`, places, () => ""));
+        cell.append(button);
+      }
+    }
+    return table;
+  }
+
+  const [modelLabel, model] = choice("What does this model take for what?", data.models, 0);
+  const box = element("div", { className: "scroll matrix", tabIndex: 0, role: "region", ariaLabel: "Errors of the model" });
+  const draw = () => {
+    box.replaceChildren(matrix(+model.value));
+    if (box.querySelector("button")) roving(box.firstChild, "button");
+  };
+  model.addEventListener("change", draw);
+  draw();
+
+  const [firstLabel, first] = choice("Compare", data.models, 0);
+  const [secondLabel, second] = choice("with", data.models, 1);
+  const buttons = element("div", { className: "sides" });
+  const compare = () => {
+    const [a, b] = [+first.value, +second.value];
+    const right = (m, i) => data.guesses[m][i] === data.labels[i];
+    const words = (i) => `${name(data.labels[i])}: ${name(data.guesses[a][i])} | ${name(data.guesses[b][i])}`;
+    const sides = [
+      [`Only ${data.models[a]} is correct`, every.filter((i) => right(a, i) && !right(b, i))],
+      [`Only ${data.models[b]} is correct`, every.filter((i) => right(b, i) && !right(a, i))],
+      ["Both are wrong", every.filter((i) => !right(a, i) && !right(b, i))],
+    ];
+    buttons.replaceChildren(...sides.map(([title, places]) => {
+      const button = element("button", { type: "button", textContent: `${title}: ${places.length}` });
+      button.addEventListener("click", () => show(title, places, words));
+      return button;
+    }));
+  };
+  [first, second].forEach((select) => select.addEventListener("change", compare));
+  compare();
+
+  const intro = element("p", { className: "title", textContent: "Image by image" });
+  const parts = [intro, modelLabel, box];
+  if (data.models.length > 1) parts.push(firstLabel, secondLabel, buttons);
+  if (data.images.length < data.all) {
+    parts.push(element("p", { textContent: `The first ${data.images.length} of ${data.all} images that a model gets wrong.` }));
+  }
+  section.append(...parts, told, gallery);
+  section.hidden = false;
+}
+
 function largeFigures() {
   const dialog = document.querySelector("dialog");
-  for (const image of document.querySelectorAll("figure.picture > img")) {
-    const label = image.parentElement.querySelector(".label")?.textContent ?? "figure";
+  for (const image of document.querySelectorAll("figure.picture .plot img")) {
+    const label = image.closest("figure").querySelector(".label")?.textContent ?? "figure";
     const button = element("button", { type: "button", className: "zoom", ariaLabel: `Enlarge ${label}: ${image.alt}` });
     image.replaceWith(button);
     button.append(image);
@@ -129,6 +275,9 @@ addEventListener("DOMContentLoaded", () => {
   themeSwitch(nav.querySelector("[data-switch=theme]"));
   codeSwitch(nav.querySelector("[data-switch=code]"));
   copyButtons();
+  sortableTables();
+  document.querySelectorAll(".plot:has(.point)").forEach((plot) => roving(plot, ".point"));
+  document.querySelectorAll(".explorer").forEach(explorer);
   scrollStops();
   largeFigures();
   readersPlace(nav);

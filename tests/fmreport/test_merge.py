@@ -1,11 +1,14 @@
 """What is in the merged report, in which order and under which names."""
 
+import base64
+import io
 import re
 from html import escape
 
 import pytest
 from nbformat import NotebookNode, v4
 from nbformat.v4 import new_output, new_raw_cell
+from pypdf import PdfReader
 from synthetic_report import code, notebook, printed, text
 
 from fmreport.html import page
@@ -27,6 +30,12 @@ def shown(*cells: NotebookNode) -> str:
     return main(notebook(list(cells)))
 
 
+def in_print(*cells: NotebookNode) -> str:
+    """The words of the PDF."""
+    made = pdf(merge([Chapter("", notebook(list(cells)))], METADATA))
+    return " ".join(page.extract_text() for page in PdfReader(io.BytesIO(made)).pages)
+
+
 def words(html: str) -> str:
     """What a reader sees."""
     return " ".join(re.sub(r"<[^>]+>", "", html).split())
@@ -43,7 +52,13 @@ def figure(name: str, caption: str = "") -> NotebookNode:
 
 
 def table(name: str, cell: str = "1") -> NotebookNode:
-    cells = {"columns": ["x"], "numeric": [True], "rows": [[cell]], "best": [[False]]}
+    cells = {
+        "columns": ["x"],
+        "numeric": [True],
+        "rows": [[cell]],
+        "best": [[False]],
+        "sort": [[cell]],
+    }
     meta = {"kind": "table", "name": name, "caption": f"About {name}", **cells}
     return new_output("display_data", data={"text/plain": cell}, metadata={"fmreport": meta})
 
@@ -88,22 +103,23 @@ def test_how_code_is_shown():
     folded, opened = '<details class="code">', '<details class="code" open>'
     assert folded in shown(code("x = 1"))
     assert opened in shown(code("x = 1", tags=("key-code",)))
-    assert "details" not in shown(code("x = 1", tags=("remove-input",)))
+    assert "details" not in shown(code("x = 1", tags=("hide-input",)))
 
 
 @pytest.mark.parametrize("made", [figure("f"), table("t"), display(text_markdown="**w**")])
 def test_the_code_of_a_figure_table_or_prose_is_always_there_behind_it(made):
     for output, places in ((made, 1), (printed("1"), 0)):
-        html = shown(code("x = 1", output, tags=("remove-input",)))
+        html = shown(code("x = 1", output, tags=("hide-input",)))
         assert html.count('<details class="code">') == places
-    html = shown(code("x = 1", made, tags=("remove-input",)))
+    html = shown(code("x = 1", made, tags=("hide-input",)))
     assert html.rstrip().endswith("</details>")
 
 
 def test_outputs_have_their_looks():
     plain = new_output("execute_result", data={"text/plain": "7 < 8"})
     assert '<pre class="output" tabindex="0">7 &lt; 8</pre>' in shown(code("x", plain))
-    assert "<b>t</b></div>" in shown(code("x", display(text_html="<b>t</b>", text_plain="t")))
+    bold = shown(code("x", display(text_html="<b>t</b>", text_plain="t")))
+    assert "<strong>t</strong>" in bold and "t</pre>" not in bold
     assert "<p><strong>w</strong></p>" in shown(
         code("x", display(text_markdown="**w**", text_plain="w"))
     )
@@ -114,22 +130,86 @@ def test_outputs_have_their_looks():
     assert "figcaption" not in picture
 
 
+STYLER = "<style>#T td {color: red}</style><table><tr><th>a</th></tr><tr><td>41</td></tr></table>"
+DOT = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5E"
+    "rkJggg=="
+)
+EXPECTATION = "\N{MATHEMATICAL DOUBLE-STRUCK CAPITAL E}"
+
+
+def test_a_styled_table_is_a_table_in_both_editions():
+    memory = "<pandas.io.formats.style.Styler at 0x7f3a2c1d>"
+    cells = [code("x", display(text_html=STYLER, text_plain=memory))]
+    assert "<td>41</td>" in shown(*cells) and "0x7f3a" not in shown(*cells)
+    printed_words = in_print(*cells)
+    assert "41" in printed_words and "0x7f3a" not in printed_words
+
+
+def test_latex_is_a_formula_in_both_editions():
+    alone = "\\begin{align}\na &= b \\\\\nc &= d\n\\end{align}"
+    cells = [
+        text(f"Before.\n\n{alone}\n\nAfter."),
+        text("$$\\newcommand{\\risk}{\\mathbb{E}}$$"),
+        text("With $\\risk[x]$."),
+        code("x", display(text_latex="$\\displaystyle y^2$", text_plain="<Math object>")),
+    ]
+    html = shown(*cells)
+    assert html.count("<math") == 3 and "newcommand" not in words(html) and EXPECTATION in html
+    assert "&amp;= b" not in re.sub(r"(?s)<annotation.*?</annotation>", "", html), "no raw LaTeX"
+    assert EXPECTATION in in_print(*cells)
+
+
+def test_a_formula_may_have_a_line_that_looks_like_a_list():
+    html = shown(text("Then\n\n$$ a\n  - b\n  > c\n\n  + d $$\n\nholds."))
+    assert html.count("<math") == 1 and "<li" not in html and "$$" not in html
+
+
+def test_latex_in_code_stays_as_it_is():
+    html = shown(text("`\\begin{align}x\\end{align}`\n\n```\n\\newcommand{\\a}{b}\n```"))
+    assert "<math" not in html and "\\newcommand" in html and "\\begin{align}" in html
+
+
+def test_what_has_no_form_but_an_address_is_told(capsys):
+    odd = "<my.module.Thing object at 0x7f3a2c1d>"
+    cells = [code("x", new_output("execute_result", data={"text/plain": odd}))]
+    for made in (words(shown(*cells)), in_print(*cells)):
+        assert "An output of type Thing stands here" in made and "0x7f3a" not in made
+    assert "an output of type Thing" in capsys.readouterr().err
+
+
+def test_local_pictures_are_carried_and_missing_ones_told(tmp_path, capsys):
+    (tmp_path / "a dot.png").write_bytes(base64.b64decode(DOT))
+    nb = notebook(
+        [text("![A dot](a%20dot.png)\n\n![None](none.png)"), text('<img src="a dot.png">')]
+    )
+    html = main(Chapter("", nb, folder=tmp_path))
+    assert html.count(f'src="data:image/png;base64,{DOT}"') == 2
+    assert "There is no picture none.png" in html and "none.png" in capsys.readouterr().err
+
+
+def test_of_a_progress_bar_the_last_state_stays():
+    bar = printed("\r 0%|   | 0/2\r 50%|#  | 1/2\r100%|##| 2/2\n", "stderr")
+    html = shown(code("x", bar))
+    assert "100%|##| 2/2" in html and "50%" not in html
+
+
 def test_logs_fold_with_the_code():
     logged = shown(code("x = 1", printed("a"), printed("b\x1b[31m", "stderr"), printed(" \n")))
     assert "1 line, and a log" in logged and '<pre class="log" tabindex="0">a\nb</pre>' in logged
     plain = new_output("execute_result", data={"text/plain": "7"})
     assert "7</pre>\n</details>" in shown(code("x", plain, tags=("training-log",)))
-    quiet = shown(code("x", printed("a warning", "stderr"), plain, tags=("remove-input",)))
+    quiet = shown(code("x", printed("a warning", "stderr"), plain, tags=("hide-input",)))
     assert words(quiet) == "7"
     assert "<summary>Log</summary>" in shown(
-        code("x", printed("a"), tags=("remove-input", "training-log"))
+        code("x", printed("a"), tags=("hide-input", "training-log"))
     )
 
 
 def test_a_failed_cell_is_a_short_notice():
     trace = ["Traceback (most recent call last)"]
     error = new_output("error", ename="KeyError", evalue="\x1b[31m'x'\nmore", traceback=trace)
-    html = shown(code("x", error, tags=("remove-input",)))
+    html = shown(code("x", error, tags=("hide-input",)))
     assert words(html) == "This step failed: KeyError: 'x'" and 'class="notice"' in html
 
 

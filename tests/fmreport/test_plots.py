@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -26,19 +27,20 @@ def comparisons(found: verdict.Comparison) -> dict[str, plots.Plot]:
     """Every figure of the comparison."""
     runs, fronts = found.runs, table.pareto_fronts(found.table, ["train_seconds"])
     pairs = errors.pair_examples(runs, errors.confused_pairs(runs))
-    pairs = pairs.assign(image=lambda frame: frame["image"] % 20)
+    pairs = pairs.assign(image=lambda frame: frame["image"] % 20, group="Confused")
     names = [f"class {i}" for i in range(10)]
     return {
         "accuracy": plots.accuracy_bars(found.table),
-        "time": plots.time_dots(found.table),
-        "memory": plots.memory_bars(found.table),
         "tradeoffs": plots.tradeoffs(found.table, fronts, audit.STUDY),
         "classes": plots.class_heatmap(errors.per_class(runs)),
         "mcnemar": plots.pairs_matrix(found.p_values, found.table["accuracy"]),
         "overlap": plots.agreement_matrix(errors.error_overlap(found.correct)),
         "reliability": plots.reliability_diagrams(calibration.curves(runs, found.temperatures)),
         "answered": plots.answered_curves(calibration.answered(runs, found.temperatures)),
-        "cases": plots.case_gallery(pairs, IMAGES, names, "Confused:"),
+        "cases": plots.case_gallery(pairs, IMAGES, names),
+        "confusion": plots.confusion_matrices(
+            {name: errors.confusion(fits) for name, fits in runs.items()}, names
+        ),
     }
 
 
@@ -62,7 +64,7 @@ def single() -> dict[str, plots.Plot]:
         "means": plots.mean_images(IMAGES, labels, synthetic.NAMES),
         "curves": plots.learning_curves(history),
         "one epoch": plots.learning_curves(history[:1]),
-        "confusion": plots.confusion_matrix(record.confusion_matrix, synthetic.NAMES),
+        "importances": plots.importance_map(np.eye(12)),
         "ablation": plots.ablation_bars(ablation),
         "no variant": plots.ablation_bars(ablation[:1]),
     }
@@ -88,14 +90,11 @@ def sizes(figure: Figure) -> set[float]:
     ids=["chapters", "comparison", "ten models"],
 )
 def test_every_figure_fits_a_page_is_legible_and_says_something(draw):
-    for name, (figure, alt) in draw().items():
+    for name, (figure, alt, *_) in draw().items():
         figure.draw_without_rendering()
-        assert (
-            figure.get_figwidth() == (5.6 if name == "confusion" else 7)
-            and figure.get_figheight() < 10
-        ), name
+        assert figure.get_figwidth() == 7 and figure.get_figheight() < 10, name
         assert alt.endswith(".") and 20 < len(alt) < 1000 and "nan" not in alt, (name, alt)
-        assert min(sizes(figure)) >= 7.5, name
+        assert min(sizes(figure), default=8) >= 7.5, name
     assert not plt.get_fignums()
 
 
@@ -110,7 +109,7 @@ def test_the_text_follows_the_finding():
 
 
 def test_nothing_to_show_is_a_notice():
-    for name, (_, alt) in comparisons(verdict.compare([])).items():
+    for name, (_, alt, *_) in comparisons(verdict.compare([])).items():
         assert alt.startswith("Nothing to show"), name
 
 
@@ -120,7 +119,7 @@ def test_learning_curves_mark_the_lowest_validation_loss():
 
 
 def test_the_matrix_of_tests_says_who_is_better():
-    figure, _ = plots.pairs_matrix(WINNER.p_values, WINNER.table["accuracy"])
+    figure, *_ = plots.pairs_matrix(WINNER.p_values, WINNER.table["accuracy"])
     words = [text.get_text().split("\n")[0] for text in figure.axes[0].texts]
     assert words == [
         "",
@@ -135,13 +134,56 @@ def test_the_matrix_of_tests_says_who_is_better():
     ]  # Alpha, Beta, Gamma
 
 
-def test_the_confusion_matrix_says_what_is_taken_for_what():
-    figure, alt = plots.confusion_matrix([[5, 3], [0, 8]], ["coat", "shirt"])
-    assert "3 of 8 coat images are taken for shirt." in alt
-    assert (figure.axes[0].get_ylabel(), figure.axes[0].get_xlabel()) == (
-        "true class",
-        "predicted class",
-    )
+def test_the_confusion_matrices_show_errors_alone_and_say_what_is_taken_for_what():
+    matrices = {"One": np.array([[5.0, 3], [0, 8]]), "Two": np.array([[7.0, 1], [1, 7]])}
+    figure, alt, numbers, _ = plots.confusion_matrices(matrices, ["coat", "shirt"])
+    assert "25% of the coat images are taken for shirt" in alt
+    shares = figure.axes[0].collections[0].get_array()
+    assert shares.tolist() == [[0, 3 / 8], [0, 0]], "what is correct would drown the errors"
+    assert numbers.iloc[0].tolist() == ["One", "coat", "shirt", 3]
+
+
+def test_of_many_classes_the_matrices_show_those_with_most_errors():
+    counts = np.eye(50) * 20
+    counts[7, 31] = 9
+    figure, *_ = plots.confusion_matrices({"One": counts}, [f"class {i}" for i in range(50)])
+    shown = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert len(shown) == plots.FEW_CLASSES and {"class 7", "class 31"} <= {*shown}
+
+
+def contrast(one, other) -> float:
+    """As WCAG 2 defines it, of two colours of matplotlib."""
+    lights = []
+    for colour in map(to_rgb, (one, other)):
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        lights.append(np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05)
+    return max(lights) / min(lights)
+
+
+@pytest.mark.parametrize("value", np.linspace(0, 1, 21))
+def test_numbers_stand_out_from_every_cell_colour(value):
+    scores = pd.DataFrame([[value, 0.0, 1.0]], ["coat"], ["a", "b", "c"])
+    ax = plots.class_heatmap(scores).figure.axes[0]
+    cells = ax.collections[0].get_facecolors()
+    seen = [
+        contrast(text.get_color(), cell[:3]) for text, cell in zip(ax.texts, cells, strict=True)
+    ]
+    assert min(seen) >= 4.5
+
+
+def test_points_that_mean_something_else_have_another_mark():
+    fronts = table.pareto_fronts(TIED.table, ["train_seconds"])
+    handles = plots.tradeoffs(TIED.table, fronts, audit.STUDY).figure.axes[0].collections
+    marks = {
+        tuple(map(tuple, one.get_paths()[0].vertices)) for one in handles if len(one.get_offsets())
+    }
+    assert len(marks) == 3, "in grey print colours are alike"
+
+
+def test_whoever_points_at_a_point_is_told_its_values():
+    fronts = table.pareto_fronts(WINNER.table, ["train_seconds"])
+    words = [words for *_, words in plots.tradeoffs(WINNER.table, fronts).points]
+    assert len(words) == 3 and any("Alpha: 95.0%, training time (s) " in one for one in words)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +192,14 @@ def test_the_confusion_matrix_says_what_is_taken_for_what():
 )
 def test_over_and_underconfidence_are_told_apart(confidence, kind, gap):
     runs = {"A": [synthetic.record("A", 0.7, confidence=confidence)]}
-    _, alt = plots.reliability_diagrams(calibration.curves(runs, {"A": [1.0]}))
+    _, alt, *_ = plots.reliability_diagrams(calibration.curves(runs, {"A": [1.0]}))
     assert f"most {kind}confident before scaling: its confidence is on average {gap}" in alt
 
 
 def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
     names = [f"MobileNetV3-small {i} (scratch)" for i in range(11)]
     runs = {key: [synthetic.record("A", 0.7)] for key in names}
-    figure, _ = plots.reliability_diagrams(calibration.curves(runs, {key: [1.0] for key in names}))
+    figure, *_ = plots.reliability_diagrams(calibration.curves(runs, {key: [1.0] for key in names}))
     figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     boxes = [
@@ -169,8 +211,8 @@ def test_titles_of_reliability_diagrams_do_not_run_into_each_other():
 
 
 def test_a_gallery_says_label_and_prediction():
-    cases = pd.DataFrame({"image": [4], "label": [1], "prediction": [2], "votes": [3]})
-    figure, alt = plots.case_gallery(cases, IMAGES, ["a", "bag", "coat"], "Wrong:")
+    cases = {"group": ["Wrong"], "image": [4], "label": [1], "prediction": [2], "votes": [3]}
+    figure, alt, *_ = plots.case_gallery(pd.DataFrame(cases), IMAGES, ["a", "bag", "coat"])
     assert figure.axes[0].get_title() == "#4 bag\n→ coat, 3 models"
     assert alt == "Wrong: 1 image: #4 bag → coat, 3 models."
 
@@ -216,7 +258,7 @@ def crowded() -> pd.DataFrame:
     ids=["published", "with study", "four costs", "ten", "ten, study", "crowded", "crowded, study"],
 )
 def test_labels_of_a_scatter_cover_neither_each_other_nor_points(overview, costs, study):
-    figure, _ = plots.tradeoffs(overview, table.pareto_fronts(overview, costs), study)
+    figure, *_ = plots.tradeoffs(overview, table.pareto_fronts(overview, costs), study)
     figure.set_dpi(300)  # as in print
     figure.draw_without_rendering()
     assert len(figure.axes) == len(costs)
@@ -224,7 +266,8 @@ def test_labels_of_a_scatter_cover_neither_each_other_nor_points(overview, costs
         boxes = [Text.get_window_extent(label) for label in ax.texts]
         assert len(boxes) == len(overview) + (0 if study is None else len(study))
         assert not [1 for a, b in combinations(boxes, 2) if a.overlaps(b)]
-        points = ax.transData.transform(ax.collections[0].get_offsets())
+        offsets = [one.get_offsets() for one in ax.collections]
+        points = ax.transData.transform(np.concatenate(offsets))
         assert not [1 for box in boxes for point in points if box.contains(*point)]
         frame = ax.get_window_extent().padded(1)
         assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in boxes)
@@ -234,14 +277,14 @@ def test_labels_of_a_scatter_cover_neither_each_other_nor_points(overview, costs
 def test_a_model_of_unknown_cost_is_in_no_panel_of_it():
     overview = WINNER.table.assign(parameters=[np.nan, 10, 20], flops=np.nan)
     fronts = table.pareto_fronts(overview, ["parameters", "flops"])
-    figure, alt = plots.tradeoffs(overview, fronts)
+    figure, alt, *_ = plots.tradeoffs(overview, fronts)
     assert "Alpha" not in alt and "operations" not in alt
     assert len(figure.axes) == 1 and len(figure.axes[0].texts) == 2
 
 
 def test_scatter_has_a_log_axis_only_where_the_span_asks_for_it():
     overview = WINNER.table
-    figure, _ = plots.tradeoffs(
+    figure, *_ = plots.tradeoffs(
         overview, table.pareto_fronts(overview, ["train_seconds", "memory_mb"])
     )
     assert [ax.get_xscale() for ax in figure.axes] == ["log", "linear"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 
+import numpy as np
 import pytest
 import synthetic
 import torch
@@ -50,18 +51,19 @@ def _no_fits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_section_shows_the_models_code_and_how_it_does(profile, shown):
     sections.show_model(profile, "decision_tree", 9)
     result, _ = fit_or_load(job_of(profile, "decision_tree"))
-    told = "\n".join(shown.prose)
-    assert shown.prose[0].startswith("```python\n") and "class DecisionTree(Estimator)" in told
-    assert "**Decision Tree**" in told and f"{result.parameter_count:,} parameters" in told
-    assert f"Of 500 test images {result.accuracy:.2%} are classified correctly" in told
-    assert shown.names("table") == ["decision_tree-classes"]
-    assert shown.names("figure") == ["decision_tree-confusion-matrix"], "a tree has no epochs"
+    (code,) = shown.of_kind("code")
+    assert "class DecisionTree(Estimator)" in code["text"]
+    (facts,) = shown.table("decision_tree-facts")
+    assert facts["parameters"] == f"{result.parameter_count:,}"
+    assert facts["accuracy (%)"].startswith(f"{100 * result.accuracy:.2f} (")
+    assert "hardest class" in shown.prose[-1]
+    assert shown.names("figure") == ["decision_tree-importances"], "a tree has no epochs"
     assert shown.notices == []
 
 
 def test_a_networks_section_shows_how_it_learnt(profile, shown):
     sections.show_model(profile, "mlp", 9)
-    assert shown.names("figure") == ["mlp-learning-curves", "mlp-confusion-matrix"]
+    assert shown.names("figure") == ["mlp-learning-curves"]
     assert all(one["alt"] and one["caption"] for one in shown.of_kind("figure"))
 
 
@@ -69,7 +71,7 @@ def test_a_model_without_a_result_is_told_and_the_next_one_stands(profile, shown
     sections.show_model(profile, "random_forest", 9)
     assert shown.prose == [] and shown.notices == ["Random Forest has no result: never fitted"]
     sections.show_model(profile, "decision_tree", 9)
-    assert shown.names("table") == ["decision_tree-classes"]
+    assert shown.names("table") == ["decision_tree-facts"]
 
 
 def test_a_model_that_the_profile_lacks_is_told_where_a_notebook_is_opened_by_hand(profile, shown):
@@ -103,61 +105,58 @@ def test_another_seed_is_another_result(profile, shown):
 @pytest.mark.parametrize(
     ("weights", "says"),
     [
-        (None, "1,000 parameters, "),
+        (None, "By F1"),
         (Weights(source="none"), "**No ImageNet weights were at hand**, so it is trained from"),
         (Weights(source="resnet34-b627a593.pth"), "weights in `resnet34-b627a593.pth`"),
     ],
 )
-def test_a_models_size_is_told_with_what_it_started_from(weights, says):
-    words = sections.size_sentence(synthetic.record("resnet34", 0.9, weights=weights))
+def test_what_a_model_started_from_is_told(weights, says):
+    words = sections.outcome_sentence(synthetic.record("resnet34", 0.9, weights=weights))
     assert says in words and ("weights" in words) == (weights is not None)
 
 
-def test_a_model_that_nobody_counted_is_told_without_numbers():
-    bare = synthetic.record("mine", 0.9, parameter_count=None, flops_per_image=None)
-    assert sections.size_sentence(bare) == "**mine**."
+def test_parameters_that_meet_only_padding_are_told():
+    record = synthetic.record("vgg16", 0.9, parameter_count=2000, parameters_used=900)
+    assert "Of its 2,000 parameters 900 make a difference" in sections.outcome_sentence(record)
 
 
-@pytest.mark.parametrize(
-    ("fields", "says", "does_not_say"),
-    [
-        (
-            {"train_seconds": 10.0, "fit_wall_seconds": 12.0},
-            ["10.0 s", "Test CPU, 2 cores", "took 12.0 s", "300 MiB"],
-            "GPU",
-        ),
-        ({"train_seconds": 10.0, "fit_wall_seconds": 10.1}, ["10.0 s"], "whole fit"),
-        (
-            {"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE},
-            ["2,048 MiB of GPU memory", "Test GPU"],
-            "None",
-        ),
-    ],
-)
-def test_the_cost_of_training_is_told_in_words(fields, says, does_not_say):
-    words = sections.training_sentence(synthetic.record("alpha", 0.9, **fields))
-    assert [part for part in says if part not in words] == [] and does_not_say not in words
-
-
-def test_the_outcome_is_told_with_the_worst_class_by_f1():
+def test_the_outcome_is_told_with_the_worst_class_and_the_most_frequent_error():
     result = synthetic.record("alpha", 0.9, size=2000)
     scores = zip(synthetic.NAMES, (0.9, 0.95, 0.412, 0.8, 0.7), strict=True)
     classes = [
         ClassScore(name=name, precision=1, recall=1, f1=f1, support=400) for name, f1 in scores
     ]
-    words = sections.test_sentence(result.model_copy(update={"classes": classes}))
-    assert "2,000 test images 90.00%" in words and "hardest class is pullover (0.412)" in words
+    confusion = 380 * np.eye(5, dtype=int)
+    confusion[3, 1] = 20
+    changed = {"classes": classes, "confusion_matrix": confusion.tolist()}
+    words = sections.outcome_sentence(result.model_copy(update=changed))
+    error = f"20 of 400 images of {synthetic.NAMES[3]} are taken for {synthetic.NAMES[1]}"
+    assert "hardest class is pullover (0.412)" in words and error in words
+
+
+def test_a_model_without_errors_has_no_most_frequent_one():
+    assert "frequent" not in sections.outcome_sentence(synthetic.record("alpha", 1.0))
+
+
+@pytest.mark.parametrize(
+    ("fields", "has", "lacks"),
+    [
+        (
+            {"train_seconds": 10.0, "fit_wall_seconds": 12.0},
+            ["10", "12", "300"],
+            "GPU memory (MiB)",
+        ),
+        ({"peak_vram_mb": 2048.0, "machine": synthetic.ELSEWHERE}, ["2,048"], "None"),
+        ({"parameter_count": None, "flops_per_image": None}, [], "parameters"),
+    ],
+)
+def test_a_models_figures_stand_in_one_row(fields, has, lacks, shown):
+    sections.show_facts(synthetic.record("alpha", 0.9, **fields))
+    (facts,) = shown.table("alpha-facts")
+    assert {*has} <= {*facts.values()} and lacks not in [*facts, *facts.values()]
 
 
 # --- A section's parts ------------------------------------------------------------------------
-
-
-def test_the_class_report_has_a_row_a_class_and_their_mean():
-    result = synthetic.record("alpha", 0.8, size=100)
-    table = sections.class_report(result)
-    assert table["class"].tolist() == [*synthetic.NAMES, "mean"]
-    assert table["images"].tolist() == [20] * 5 + [100]
-    assert table["F1"].iloc[-1] == pytest.approx(sum(one.f1 for one in result.classes) / 5)
 
 
 @pytest.mark.parametrize(
@@ -379,8 +378,8 @@ def test_a_published_result_is_shown_where_nothing_is_fitted(elsewhere, shown, h
     sections.show_model(elsewhere, "mlp", 9)
     (notice,) = shown.notices
     assert "published" in notice and "make report PROFILE=tiny" in notice
-    assert shown.names("figure") == ["mlp-learning-curves", "mlp-confusion-matrix"]
-    assert "class MLP(Network)" in shown.prose[0]
+    assert shown.names("figure") == ["mlp-learning-curves"]
+    assert "class MLP(Network)" in shown.of_kind("code")[0]["text"]
     sections.show_settings(elsewhere, sections.records(elsewhere)[:2])
     assert {"decision_tree-settings", "mlp-settings"} <= {*shown.names("table")}
     assert not (elsewhere.results / "mlp").exists(), "nothing was trained"

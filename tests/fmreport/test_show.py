@@ -11,6 +11,7 @@ import pytest
 from nbformat import NotebookNode
 from synthetic_report import shown
 
+from fmreport.plots import Plot
 from fmreport.show import show_figure, show_notice, show_table
 
 
@@ -60,8 +61,23 @@ def test_a_small_drawing_stays_vector_and_is_the_same_each_time(monkeypatch):
     assert meta.pop("width") == pytest.approx(points / 72 * 96, abs=2), (
         "as wide as the saved picture, in CSS pixels"
     )
-    assert meta == {"kind": "figure", "name": "a-line", "caption": "A *caption*", "alt": "One line"}
+    words = {"name": "a-line", "caption": "A *caption*", "alt": "One line"}
+    assert meta == {"kind": "figure", "points": [], **words}
     assert not plt.get_fignums()
+
+
+def test_a_plots_numbers_and_points_go_with_it(monkeypatch):
+    figure, ax = plt.subplots(figsize=(4, 2))
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    numbers = pd.DataFrame({"accuracy": [0.9]}, ["a"]).rename_axis("model")
+    points = [(ax, 0, 1, "top left"), (ax, 1, 0, "bottom right")]
+    plot = Plot(figure, "Alt", numbers, points)
+    meta = shown(monkeypatch, lambda: show_figure(plot, "A caption", "name")).metadata["fmreport"]
+    assert meta["csv"] == "model,accuracy\na,0.9\n"
+    assert meta["numbers"]["columns"] == ["model", "accuracy"]
+    (left, top, first), (right, bottom, second) = meta["points"]
+    assert (first, second) == ("top left", "bottom right")
+    assert 0 < left < 25 and 0 < top < 15 and 85 < right < 100 and 75 < bottom < 95
 
 
 def test_photos_are_png(monkeypatch):

@@ -73,8 +73,16 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_summary_reads_as_it_was_read_and_approved(case):
     records = CASES[case]
+    found = verdict.compare(records)
+    needs = list(verdict.needs(found))
+    rows = [
+        f"- {label}: {text.some(need.models)} ({why})"
+        for need in needs
+        for label, why in [text.need_words(need)]
+    ]
+    answer = [text.advice(needs), *rows, text.not_considered(found), text.certainty(found)]
     summary = text.summarise(records).markdown()
-    told = f"{summary}\n\n{text.evidence(verdict.compare(records))}\n"
+    told = "\n\n".join([*filter(None, answer), summary, text.evidence(found)]) + "\n"
     path = FOLDER / f"{case}.md"
     if os.environ.get("SUMMARIES") == "write":
         path.parent.mkdir(exist_ok=True)

@@ -59,17 +59,46 @@ def test_clear_winner_is_named_with_its_distance():
     found = text.summarise(synthetic.clear_winner())
     assert found.headline.startswith("**Alpha** is the most accurate of these fitted models: 95.0%")
     assert "The next, Beta, is told apart from it: 7.0 points (95% interval 5." in found.headline
-    assert "Best under 60 s of training time: **Beta**" in found.markdown()
+    assert "Best under 500 MiB of memory for training: **Beta**" in found.markdown()
     assert "No other model comes within 1 point of **Alpha**" in found.markdown()
 
 
 def test_budgets_change_the_answer_and_may_be_too_tight():
     records = synthetic.clear_winner()
-    assert "training time: **Alpha**" in summary(records, budgets={"train_seconds": 1000})
-    assert "training time: none; the nearest is Gamma with 2 s" in summary(
-        records, budgets={"train_seconds": 1}
-    )
+    assert dict(answer(records, train_seconds=1000))["Trained within 1,000 s"].startswith("Alpha")
+    tight = dict(answer(records, train_seconds=1))["Trained within 1 s"]
+    assert tight == "none: the nearest, Gamma, needs 2 s"
     assert "Within 10 points of the best, **Alpha** is" not in summary(records, near_points=10)
+
+
+def answer(records, **budgets):
+    """Each need and what is taken for it."""
+    for need in verdict.needs(verdict.compare(records), verdict.BUDGETS | budgets):
+        label, why = text.need_words(need)
+        yield label, f"{text.some(need.models)}: {why}"
+
+
+def test_advice_names_each_limit_that_asks_for_another_model():
+    needs = list(verdict.needs(verdict.compare(synthetic.clear_winner())))
+    told = text.advice(needs)
+    assert told.startswith("Take **Alpha**: with 95.0% of 2,000 test images")
+    assert told.endswith("Where training may take no more than 60 s, take **Beta** (88.0%).")
+    generous = verdict.needs(verdict.compare(synthetic.clear_winner()), {"train_seconds": 9999})
+    assert "It also keeps within the limits of time below." in text.advice(list(generous))
+
+
+def test_no_model_no_advice_and_few_images_are_a_rehearsal():
+    assert text.advice([]) == "**There are no results, so there is no advice.**"
+    few = [synthetic.record("One", 0.9, size=100), synthetic.record("Two", 0.5, size=100)]
+    assert text.advice(list(verdict.needs(verdict.compare(few)))).endswith(text.FEW)
+
+
+def test_a_readable_model_and_one_on_a_gpu_are_offered():
+    records = [synthetic.record("cnn", 0.9), synthetic.record("decision_tree", 0.8)]
+    found = verdict.compare(records)
+    *_, readable, gpu = verdict.needs(found, gpu=found.table.assign(machine="Card (CPU, 2 cores)"))
+    assert readable.models == ("Decision Tree",)
+    assert gpu.models == ("Custom CNN",) and text.need_words(gpu) == ("With a GPU", "on Card")
 
 
 def test_the_best_under_a_budget_is_named_with_those_tied_with_it_and_the_machine():
@@ -83,9 +112,8 @@ def test_the_best_under_a_budget_is_named_with_those_tied_with_it_and_the_machin
         )
     )
     found = summary([slow, one, other, poor])
-    assert (
-        "training time: **One** (90.1%) with 20 s, statistically tied with Other (90.0%)." in found
-    )
+    quick = dict(answer([slow, one, other, poor]))["Trained within 60 s"]
+    assert quick == "One: not told apart: Other"
     assert "Times and memory are those of Test CPU, 2 cores." in found
     assert "memory: **Slow**" not in found and "tied with Poor" not in found
 
@@ -122,7 +150,10 @@ def test_winner_beaten_on_time_by_a_tied_model():
     assert "Behind by: Fast 0.1 points (95% interval " in found
     assert "Equivalent to the best within 0.5 points: Fast." in found
     assert "**Fast** is the fastest to train: it takes 3 s, Slow 900 s." in found
-    assert "another model is at least as accurate and trains faster: Poor." in found
+    told = text.not_considered(verdict.compare(records))
+    assert told.endswith(
+        "decide: Poor. Another model is at least as accurate and trains faster than it."
+    )
     assert "Every time is that of one run." in found
 
 

@@ -180,7 +180,7 @@ def model_section(
         code(
             "show()",
             shown(patch, lambda: curve(seed, loss, f"{model}-learning-curve")),
-            tags=("remove-input",),
+            tags=("hide-input",),
         ),
         text("### Results"),
         code("heat()", shown(patch, lambda: heat_map(seed, ODD_CAPTION, f"{model}-confusion"))),
@@ -228,7 +228,7 @@ def comparison(patch: pytest.MonkeyPatch) -> NotebookNode:
             code(
                 "v()",
                 new_output("display_data", data={"text/markdown": verdict}),
-                tags=("remove-input",),
+                tags=("hide-input",),
             ),
             code("n()", shown(patch, lambda: show_notice("Only 500 images: <no more>"))),
             code(

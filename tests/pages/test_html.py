@@ -59,7 +59,7 @@ def test_the_contents_are_complete_and_reached_by_scrolling_down_alone(show, wid
 def test_only_what_scrolls_is_a_stop_of_the_tab_key(show, width):
     page = show(width)
     page.get_by_role("button", name="Show all code").click()
-    stops = """() => [...document.querySelectorAll("main [tabindex]")].map((box) => [
+    stops = """() => [...document.querySelectorAll("main [tabindex]:not(button)")].map((box) => [
       box.tabIndex === 0,
       box.scrollWidth > box.clientWidth + 1 || box.scrollHeight > box.clientHeight + 1,
     ])"""
@@ -282,3 +282,37 @@ def test_both_editions_have_the_same_numbers(report):
     assert len(captions) >= 9
     for label, start in captions:
         assert f"{label.replace(chr(160), ' ')} {start[:20].strip()}" in words
+
+
+# --- What the script adds ---------------------------------------------------------------------
+
+
+def test_a_table_is_sorted_by_its_heads_with_the_keyboard(show):
+    page = show()
+    table = page.locator("table.sortable:has(tbody tr:nth-child(4))").first
+    before = table.locator("tbody tr").all_text_contents()
+    head = table.locator("thead button").last
+    head.focus()
+    page.keyboard.press("Enter")
+    expect(table.locator("th[aria-sort=descending]")).to_have_count(1)
+    page.keyboard.press("Enter")
+    expect(table.locator("th[aria-sort=ascending]")).to_have_count(1)
+    after = table.locator("tbody tr").all_text_contents()
+    assert sorted(after) == sorted(before)
+
+
+def test_the_heads_of_a_table_are_one_stop_and_arrows_lead_on(show):
+    page = show()
+    heads = page.locator("table.sortable:has(tbody tr:nth-child(4)) thead").first.locator("button")
+    stops = heads.evaluate_all("(all) => all.filter((one) => one.tabIndex === 0).length")
+    assert stops == 1 and heads.count() > 1
+    heads.first.focus()
+    page.keyboard.press("ArrowRight")
+    assert heads.nth(1).evaluate("(one) => one === document.activeElement")
+
+
+def test_files_are_taken_away_from_the_page_itself(show):
+    page = show()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="the report as PDF").click()
+    assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
