@@ -24,8 +24,10 @@ def show_explorer(found: Comparison, data: Dataset) -> None:
     """Let readers of the page see what a model takes for what, and compare two image by image.
 
     The images are those that a model gets wrong, by most of its seeds; where these are more than
-    ``MOST``, the first. Nothing without an error.
+    ``MOST``, the first. Nothing without a model or an error.
     """
+    if not found.runs:
+        return
     guesses = errors.usual_guesses(found.runs)
     wrong = guesses.ne(data.test_labels, axis=0).any(axis=1)
     every = np.flatnonzero(wrong)

@@ -113,7 +113,7 @@ class Document:
         """
         known = {**asdict(self.metadata), "facts": self.metadata.facts, "macros": self.macros}
         known |= front
-        meta = {"report": {"t": "MetaString", "c": json.dumps(known)}}
+        meta = {"report": {"t": "MetaString", "c": json.dumps(known, ensure_ascii=False)}}
         return _pandoc(
             json.dumps({**self.tree, "meta": meta}),
             "json",
@@ -358,7 +358,7 @@ def _output(raw: NotebookNode, logging: bool) -> _Piece | None:
 
 
 def _table(meta: dict[str, Any], _text: str) -> _Piece:
-    cells = json.dumps({key: meta[key] for key in CELLS})
+    cells = json.dumps({key: meta[key] for key in CELLS}, ensure_ascii=False)
     return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
 
 

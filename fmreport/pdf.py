@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import io
+import json
+import re
 import shutil
 import tempfile
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,12 @@ from nbconvert.exporters import Exporter
 from nbformat import NotebookNode
 from traitlets import Enum
 
+from fmreport import markup
 from fmreport.merge import PAPERS, TEMPLATES, Chapter, Document, Paper, ReportMetadata, merge
+
+USUAL = 0x17F  # the last character of Latin's that every font has
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+NO_GLYPH = re.compile(r'the text `"(.+?)"` could not be displayed')
 
 
 def pdf(document: Document, paper: Paper = "a4") -> bytes:
@@ -24,19 +31,55 @@ def pdf(document: Document, paper: Paper = "a4") -> bytes:
     with tempfile.TemporaryDirectory(prefix="fmreport-pdf-") as name:
         folder = Path(name)
         source = document.convert("typst", folder, "--extract-media=.", paper=paper)
-        (folder / "main.typ").write_text(source, encoding="utf-8")
+        system = bool(_without_glyphs(source))  # fonts of this machine, where ours do not do
+        if unknown := _without_glyphs(source, system):
+            markup.tell(
+                f"no font of the PDF has {' '.join(unknown)}: {REPLACEMENT} stands for them"
+            )
+            source = source.translate({ord(one): REPLACEMENT for one in unknown})
         shutil.copy(TEMPLATES / "report.typ", folder)
         date = datetime.datetime.fromisoformat(document.metadata.date or "1970-01-01")
-        fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=True)
-        compiler = typst.Compiler(folder / "main.typ", root=folder, font_paths=fonts)
         timestamp = date.replace(tzinfo=datetime.UTC)
         try:
-            made = compiler.compile(format="pdf", pdf_standards=["ua-1"], timestamp=timestamp)
-        except typst.TypstError as error:
-            # A character that no font has, say: what can be read is worth more than the standard.
-            made = compiler.compile(format="pdf", timestamp=timestamp)
-            warnings.warn(f"the PDF does not meet PDF/UA-1: {error}", stacklevel=2)
-        return _packed(made)  # type: ignore[arg-type]  # a PDF is one file
+            made = _compiled(source, folder, timestamp, system)
+        except typst.TypstError as error:  # what can be read is worth more than the standard
+            markup.tell(f"the PDF does not meet PDF/UA-1: {error}")
+            made = _compiled(source, folder, timestamp, system, standards=())
+        return _packed(made)
+
+
+def _compiled(
+    source: str,
+    folder: Path,
+    timestamp: datetime.datetime | None = None,
+    system: bool = False,
+    standards: Sequence[str] = ("ua-1",),
+) -> bytes:
+    """The PDF of a source of Typst's that finds what it names in ``folder``."""
+    (folder / "main.typ").write_text(source, encoding="utf-8")
+    fonts = typst.Fonts(include_system_fonts=system, include_embedded_fonts=True)
+    compiler = typst.Compiler(folder / "main.typ", root=folder, font_paths=fonts)
+    made = compiler.compile(format="pdf", pdf_standards=[*standards], timestamp=timestamp)
+    return made  # type: ignore[return-value]  # a PDF is one file
+
+
+def _without_glyphs(source: str, system: bool = False) -> list[str]:
+    """The characters of a source for which no font has a glyph, of the system's neither where these
+    are asked; as Typst itself tells of a page of all that are unusual."""
+    unusual = {one for one in source if ord(one) > USUAL and one.isprintable()}
+    unknown: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="fmreport-glyphs-") as name:
+        while left := sorted(unusual - unknown):
+            lines = "".join(f"#{json.dumps(one, ensure_ascii=False)}\n\n" for one in left)
+            try:
+                _compiled(f'#set document(title: "Glyphs")\n{lines}', Path(name), system=system)
+                break
+            except typst.TypstError as error:
+                found = {*"".join(NO_GLYPH.findall(str(error)))} & {*left}
+                if not found:
+                    break
+                unknown |= found
+    return sorted(unknown)
 
 
 def _packed(made: bytes) -> bytes:

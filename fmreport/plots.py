@@ -563,7 +563,7 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
     """
     costs = [cost for cost in fronts if table[cost].notna().any()]
     wide = min(len(costs), 2)
-    figure, axes = _panels(len(costs), wide, 2.9)
+    figure, axes = _panels(len(costs), wide, 2.5 if wide == 1 else 2.9)
     panels = [_points(table, fronts[cost], study) for cost in costs]
     for ax, points, cost in zip(axes, panels, costs, strict=True):
         _cost_panel(ax, points, cost)

@@ -1,14 +1,13 @@
-"""Put a finished report into ``docs/`` and refresh the README's tables and picture."""
+"""Put a finished report into ``docs/`` and refresh the README's tables and chart."""
 
 from __future__ import annotations
 
 import re
 import shutil
-import subprocess
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import nbformat
 import pandas as pd
 
 from fmlib import fitting
@@ -25,10 +24,11 @@ PAGE_LIMIT_MB = 8  # a page that a phone opens without complaint
 COSTS = {
     "training (s)": ("train_seconds", ".0f"),
     "whole fit (s)": ("fit_wall_seconds", ".0f"),
-    "predicting {size:,} (s)": ("predict_seconds", ".2f"),
+    "one image (ms)": ("latency_ms", ".2f"),
+    "all images (s)": ("predict_seconds", ".2f"),
     "memory (MiB)": ("memory_mb", ".0f"),
 }
-PICTURE = "[![The report's first page](docs/report.png)](docs/index.html)"
+CHART, SVG = "answer.svg", "image/svg+xml"
 
 
 class NotPublishable(RuntimeError):
@@ -41,9 +41,10 @@ def publish(profile: Profile) -> Path:
     Of a profile other than cpu, into a folder of its own there. Returns the folder.
     """
     found = publishable(profile)
-    docs, readme = profile.project.docs, profile.project.root / "README.md"
+    readme, chart = profile.project.root / "README.md", answer_chart(profile)
+    picture = f"[![{chart[1]}](docs/{CHART})](docs/report.pdf)"
     sections = {
-        "cpu": {"results": results_section(found), "picture": PICTURE},
+        "cpu": {"results": results_section(found), "picture": picture},
         "gpu": {"gpu results": results_section(found)},
     }
     text = readme.read_text(encoding="utf-8")
@@ -60,8 +61,7 @@ def publish(profile: Profile) -> Path:
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             shutil.copyfile(job.folder / name, record / name)
     note_publication(profile, found)
-    if profile.name == "cpu":
-        take_picture(target / "index.html", docs / "report.png")
+    (target / CHART).write_text(chart[0], encoding="utf-8")
     readme.write_text(text, encoding="utf-8")
     return target
 
@@ -116,7 +116,7 @@ def results_section(found: list[Result]) -> str:
 
 def results_table(found: list[Result]) -> pd.DataFrame:
     """A row a model, best accuracy first, as text; costs are those of one machine only."""
-    table, size = overview(by_model(found)), found[0].test_size
+    table = overview(by_model(found))
     here = table.index.isin(by_machine(table)[0].index)
     accuracy = [
         f"{row.accuracy:.4f} ({row.low:.4f} to {row.high:.4f})" for row in table.itertuples()
@@ -124,7 +124,7 @@ def results_table(found: list[Result]) -> pd.DataFrame:
     shown = {"model": table.index.map(literal), "accuracy": accuracy}
     for name, (column, form) in COSTS.items():
         texts = table[column].map(f"{{:{form}}}".format)
-        shown[name.format(size=size)] = texts.where(here, "").to_numpy()
+        shown[name] = texts.where(here, "").to_numpy()
     return pd.DataFrame(shown)
 
 
@@ -143,13 +143,12 @@ def refreshed(readme: str, marker: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", readme)
 
 
-def take_picture(page: Path, target: Path) -> None:
-    """A screenshot of the page's beginning; without a browser the old picture stays."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        print("no Chromium here: the README's picture stays as it is", file=sys.stderr)
-        return
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"]
-    options += ["--window-size=1280,1000", f"--screenshot={target}", page.resolve().as_uri()]
-    subprocess.run([browser, *options], check=True, capture_output=True)
+def answer_chart(profile: Profile) -> tuple[str, str]:
+    """The chart of the report's first screen, as SVG, and what it says; NotPublishable of none."""
+    for path in sorted((profile.folder / "notebooks").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            for output in cell.get("outputs", []):
+                meta = output.get("metadata", {}).get("fmreport", {})
+                if meta.get("name") == "answer" and SVG in output.get("data", {}):
+                    return output.data[SVG], literal(meta["alt"])
+    raise NotPublishable("the report has no chart of the answer")

@@ -206,10 +206,8 @@ def show_facts(result: Result) -> None:
     size = result.model_bytes and result.model_bytes / 2**20
     facts = {
         "accuracy (%)": f"{result.accuracy:.2%} ({low:.1%}\N{EN DASH}{high:.1%})".replace("%", ""),
-        "log loss": f"{result.log_loss:.3f}",
         "training (s)": _figure(result.train_seconds),
         "whole fit (s)": _figure(result.fit_wall_seconds),
-        "all test images (s)": _figure(result.predict_seconds),
         "one image (ms)": _figure(result.latency_ms_p50),
         "memory (MiB)": _figure(result.memory_mb),
         "GPU memory (MiB)": _figure(result.peak_vram_mb),

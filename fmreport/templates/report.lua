@@ -275,9 +275,10 @@ function on_page.figure(piece, named)
   local open = named.id and ('<figure id="%s" class="picture">'):format(named.id) or '<figure class="picture">'
   local width = it.width ~= "" and (' width="%s"'):format(it.width) or ""
   open = open .. ('\n<div class="plot"><div><img src="%s" alt="%s"%s>'):format(it.src, escaped(it.alt), width)
-  local point = '<button type="button" class="point%s" style="left:%s%%;top:%s%%"><span>%s</span></button>'
+  local point = '<button type="button" class="point%s" style="left:%s%%;top:%s%%" aria-label="%s"><span>%s</span></button>'
   for _, one in ipairs(pandoc.json.decode(it.points, false)) do
-    open = open .. point:format(one[1] > 60 and " late" or "", one[1], one[2], escaped(one[3]))
+    local told = escaped(one[3])
+    open = open .. point:format(one[1] > 60 and " late" or "", one[1], one[2], told, told)
   end
   open = open .. "</div></div>"
   if #words == 0 then return block(open .. "\n</figure>") end

@@ -125,14 +125,13 @@ function explorer(section) {
   const [width, height] = data.size;
   const gallery = element("div", { className: "gallery" });
   const told = element("p", { className: "told", role: "status" });
-  section.style.setProperty("--sprite", `url(${data.sprite})`);
 
   function tile(i, words) {
     const figure = element("figure", {});
-    const picture = element("span", { className: "thumb", role: "img", ariaLabel: `Test image ${data.images[i]}` });
+    const picture = element("img", { src: data.sprite, width, height, alt: `Test image ${data.images[i]}`, className: "thumb" });
     const left = -width * (i % data.columns);
     const top = -height * Math.floor(i / data.columns);
-    Object.assign(picture.style, { width: `${width}px`, height: `${height}px`, backgroundPosition: `${left}px ${top}px` });
+    picture.style.objectPosition = `${left}px ${top}px`;
     figure.append(picture, element("figcaption", { textContent: `#${data.images[i]} ${words(i)}` }));
     return figure;
   }

@@ -336,10 +336,27 @@ def test_markup_of_html_and_control_characters_stay_out():
     assert pdf(merge([Chapter("", odd)], METADATA)).startswith(b"%PDF")
 
 
-def test_a_character_without_a_font_does_not_cost_the_pdf():
-    document = merge([Chapter("", notebook([text("# \N{GRINNING FACE} Hello")]))], METADATA)
-    with pytest.warns(UserWarning, match="does not meet PDF/UA-1"):
-        assert pdf(document).startswith(b"%PDF")
+HIEROGLYPH = "\N{EGYPTIAN HIEROGLYPH A001}"
+FAILED = new_output("error", ename="E", evalue=HIEROGLYPH, traceback=[])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        text(f"# {HIEROGLYPH} prose, `{HIEROGLYPH} code`, $x$"),
+        code(f"x = '{HIEROGLYPH}'", tags=("key-code",)),
+        code("", table("t", HIEROGLYPH)),
+        code("", figure("f", f"Caption {HIEROGLYPH}")),
+        code("", FAILED),
+    ],
+    ids=["prose", "code", "table", "caption", "failure"],
+)
+def test_a_character_without_a_font_costs_neither_pdf_nor_standard(cell, capsys):
+    metadata = ReportMetadata(f"Title {HIEROGLYPH}")
+    document = merge([Chapter("", notebook([text("# A chapter"), cell]))], metadata)
+    read = PdfReader(io.BytesIO(pdf(document)))
+    assert b"<pdfuaid:part>1" in read.trailer["/Root"]["/Metadata"].get_object().get_data()
+    assert f"no font of the PDF has {HIEROGLYPH}" in capsys.readouterr().err
 
 
 def test_headings_in_quotes_and_odd_code_do_not_cost_the_pdf():

@@ -180,6 +180,32 @@ def test_points_that_mean_something_else_have_another_mark():
     assert len(marks) == 3, "in grey print colours are alike"
 
 
+def looks(ax) -> list[tuple[float, str]]:
+    """Of each line and each kind of point: how light it is, and its dash or mark."""
+    lines = [
+        (to_rgb(line.get_color()), f"{line._dash_pattern} {line.get_marker()}")
+        for line in ax.lines
+        if line.get_label()[0] != "_"
+    ]
+    points = [
+        (to_rgb(one.get_facecolor()[0]), str(one.get_paths()[0].vertices.tolist()))
+        for one in ax.collections
+        if one.get_label()[0] != "_"
+    ]
+    return [(np.dot(colour, (0.299, 0.587, 0.114)), look) for colour, look in lines + points]
+
+
+def test_series_are_told_apart_in_grey_print():
+    shown = [single()["curves"], *(comparisons(TEN)[name] for name in ("answered", "reliability"))]
+    fronts = table.pareto_fronts(TIED.table, ["train_seconds"])
+    shown.append(plots.tradeoffs(TIED.table, fronts, audit.STUDY))
+    for figure, *_ in shown:
+        series = max(map(looks, figure.axes), key=len)
+        assert len(series) > 1
+        for (light, look), (other, other_look) in combinations(series, 2):
+            assert look != other_look or abs(light - other) > 0.15
+
+
 def test_whoever_points_at_a_point_is_told_its_values():
     fronts = table.pareto_fronts(WINNER.table, ["train_seconds"])
     words = [words for *_, words in plots.tradeoffs(WINNER.table, fronts).points]

@@ -12,7 +12,6 @@ import pandas as pd
 import pytest
 import synthetic
 from commands import records
-from PIL import Image
 
 from fmlib import results
 from fmlib.fitting import jobs
@@ -27,7 +26,6 @@ from fmreport.publish import (
     publish,
     results_section,
     results_table,
-    take_picture,
 )
 
 PROFILE = """
@@ -57,7 +55,11 @@ old
 
 The end.
 """
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+CHART = nbformat.v4.new_output(
+    "display_data",
+    data={"image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'},
+    metadata={"fmreport": {"kind": "figure", "name": "answer", "caption": "C", "alt": "Words."}},
+)
 ACCURACY = {"xgboost": 0.95, "random_forest": 0.88, "decision_tree": 0.80}
 
 
@@ -99,6 +101,7 @@ class World:
         inputs = runner.inputs_sha256(chapters, profile)
         for name, notebook in chapters.items():
             notebook.metadata["fmreport"] = {"sha256": inputs[name]}
+            notebook.cells[-1].outputs = [CHART]
             told = runner.executed_path(profile, name)
             told.parent.mkdir(exist_ok=True)
             nbformat.write(notebook, told)
@@ -114,9 +117,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 
 @pytest.fixture
-def world(finished: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A copy of the finished project, to be changed and published, where there is no browser."""
-    monkeypatch.setenv("PATH", "")
+def world(finished: World, tmp_path: Path) -> World:
+    """A copy of the finished project, to be changed and published."""
     shutil.copytree(finished.project.root, tmp_path / "world")
     return World(tmp_path / "world")
 
@@ -141,7 +143,8 @@ def test_the_readme_has_a_row_a_model_the_best_first(world):
     names = ("XGBoost", "Random Forest", "Decision Tree")
     places = [readme.index(f"| {name} |") for name in names]
     assert places == sorted(places) and "| XGBoost | 0.9500 (0.93" in readme
-    assert "docs/report.png" in readme
+    assert "[![Words\\.](docs/answer.svg)](docs/report.pdf)" in readme
+    assert (world.project.docs / "answer.svg").read_text().startswith("<svg")
 
 
 def test_publishing_again_replaces_what_was_there(world):
@@ -171,20 +174,14 @@ def published(world) -> list:
     return records(world.project.docs / "results")
 
 
-def test_without_a_browser_the_picture_stays(world, capsys):
-    world.project.docs.mkdir()
-    (world.project.docs / "report.png").write_bytes(b"a picture")
-    world.publish()
-    assert (world.project.docs / "report.png").read_bytes() == b"a picture"
-    assert "no Chromium here" in capsys.readouterr().err
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not BROWSER, reason="no chromium on the PATH")
-def test_the_readmes_picture_is_of_the_pages_beginning(finished, tmp_path):
-    take_picture(finished.profile().folder / "report.html", tmp_path / "report.png")
-    with Image.open(tmp_path / "report.png") as picture:
-        assert picture.size == (1280, 1000) and len(picture.getcolors(2**24)) > 10
+def test_a_report_without_the_chart_of_its_answer_is_not_published(world):
+    for told in (world.profile().folder / "notebooks").glob("*.ipynb"):
+        notebook = nbformat.read(told, as_version=4)
+        notebook.cells[-1].outputs = []
+        nbformat.write(notebook, told)
+    write_outcome(runner.standing(world.profile()), say=str)
+    with pytest.raises(NotPublishable, match="no chart of the answer"):
+        world.publish()
 
 
 def test_the_gpu_profile_has_a_folder_and_a_table_of_its_own(world):
@@ -213,14 +210,15 @@ def test_a_model_with_several_seeds_has_one_row_of_their_mean():
 
 
 def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
-    costs = dict(train_seconds=11, fit_wall_seconds=22, predict_seconds=3.3)
+    costs = dict(train_seconds=11, fit_wall_seconds=22, predict_seconds=3.3, latency_ms_p50=1.5)
     here = [synthetic.record(name, 0.9, **costs) for name in ("a", "b")]
     elsewhere = synthetic.record("c", 0.95, machine=synthetic.ELSEWHERE)
     found = results_table([*here, elsewhere]).set_index("model")
-    columns = ["training (s)", "whole fit (s)", "predicting 2,000 (s)", "memory (MiB)"]
+    columns = ["training (s)", "whole fit (s)", "one image (ms)", "all images (s)"]
+    columns += ["memory (MiB)"]
     assert found.columns[1:].to_list() == columns
-    assert found.loc["a"].to_list()[1:] == ["11", "22", "3.30", "300"]
-    assert found.loc["c"].to_list()[1:] == [""] * 4
+    assert found.loc["a"].to_list()[1:] == ["11", "22", "1.50", "3.30", "300"]
+    assert found.loc["c"].to_list()[1:] == [""] * 5
     assert found.loc["c", "accuracy"].startswith("0.9500")
 
 
