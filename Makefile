@@ -4,6 +4,9 @@ PYTHON ?= python3
 PROFILE ?=
 PAPER ?=
 SEEDS ?=
+MODELS ?=
+RETIME ?=
+WAIT ?=
 LAB ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,6 +25,8 @@ help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|cpu|gpu|original chooses the profile; default: gpu where CUDA is usable, else cpu"
 	@echo "  SEEDS=5 fits every model so many times, deterministic ones once; default: the profile's seeds"
+	@echo "  MODELS=\"mlp cnn\" fits these alone, and tells about all that is there"
+	@echo "  RETIME=1 fits again what was timed beside other work; WAIT=1 waits for another run of the profile"
 	@echo "  PAPER=a4|us-letter chooses the paper of the report's PDF; default: a4"
 
 setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
@@ -34,7 +39,7 @@ $(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	echo "$(CURDIR)" >"$(INSTALLED)"
 
 report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
-	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")
+	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")$(if $(MODELS), --models $(MODELS))$(if $(RETIME), --retime)$(if $(WAIT), --wait)
 
 check: setup ## style, types, who imports whom, quick tests: under a minute, for every save
 	"$(BIN)/ruff" check .

@@ -19,13 +19,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+import torch
 from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from tqdm import tqdm
@@ -46,6 +48,7 @@ PACKAGE = Path(fmlib.__file__).parent
 NO_INPUT = {PACKAGE / "fetch.py", PACKAGE / "project.py", PACKAGE / "models" / "registry.py"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
+PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 REGISTER = "register"  # the decorator's name: titles and registration are no inputs either
 
 
@@ -69,6 +72,8 @@ class Job:
     folder: Path
     home: Path = HERE.params  # where paths in the data set's settings and of the code start
     code: tuple[str, ...] = ()
+    hours: float = 24.0  # of wall-clock time that the fit may take
+    memory_gb: float | None = None  # that its process may need, in GiB
 
     @property
     def name(self) -> str:
@@ -125,6 +130,8 @@ def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
         results.record_folder(profile.results, model, seed),
         profile.home,
         tuple(profile.code),
+        profile.limits.fit_hours,
+        profile.limits.fit_memory_gb,
     )
 
 
@@ -334,6 +341,8 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
     job.log.parent.mkdir(parents=True, exist_ok=True)
     with job.log.open("w", encoding="utf-8") as log, _start(job, log) as process:
         assert process.stdout
+        late = threading.Timer(3600 * job.hours, process.kill)
+        late.start()
         try:
             for line in process.stdout:
                 method, arguments = json.loads(line)
@@ -341,9 +350,14 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
             status = process.wait()
         finally:
             process.kill()  # does nothing to one that has ended
+            in_time = late.is_alive()
+            late.cancel()
     if status < 0:
         with job.log.open("a", encoding="utf-8") as log:
-            print(f"\nits process was ended by signal {-status}", file=log)
+            why = f"its process was ended by signal {-status}"
+            if not in_time:
+                why = f"it took longer than the {job.hours:g} hours of limits.fit_hours"
+            print(f"\n{why}", file=log)
     if status:
         raise FitError(reason(job))
     job.log.unlink()
@@ -375,7 +389,7 @@ def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     environment = os.environ | {"PYTHONPATH": path}
     return subprocess.Popen(
-        [sys.executable, "-m", "fmlib.fitting", job.as_json()],
+        [sys.executable, "-m", "fmlib.fitting", job.as_json(), job.key],
         stdin=subprocess.PIPE,  # which ends when this process does
         stdout=subprocess.PIPE,
         stderr=log,
@@ -385,17 +399,20 @@ def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
     )
 
 
-def fit_here(job: Job, progress: Progress = QUIET) -> None:
-    """Fit the job in this process, measure it, and leave its record."""
+def fit_here(job: Job, progress: Progress = QUIET, key: str = "") -> None:
+    """Fit the job in this process, measure it, and leave its record.
+
+    ``key`` is the job's as its caller took it, before this process imported any code.
+    """
     fast.enable()
-    key = job.key
+    key = key or job.key
+    _check_key(job, key)
     data = load_dataset(job.dataset, job.validation_fraction, job.project, job.home, seed=job.seed)
     model = build(job.model, job.parameters)
     if job.code:
         check(model, data)
     measured = measure.measure(model, data, job.seed, progress)
-    if replace(job).key != key:  # computed anew
-        raise FitError("its code was changed while it ran")
+    _check_key(job, key)
     for name in ("proba", "validation_proba", "one_view_proba"):
         if measured[name] is not None:
             measured[name] = results.half(measured[name])
@@ -422,6 +439,13 @@ def fit_here(job: Job, progress: Progress = QUIET) -> None:
         **scores.scores(measured["proba"], data.test_labels, data.class_names),
     )
     results.save(result, model, job.folder)
+    checkpoint_path(job.folder).unlink(missing_ok=True)
+
+
+def _check_key(job: Job, key: str) -> None:
+    """Raise FitError where what the outcome depends on is not any more what it was."""
+    if replace(job).key != key:  # computed anew
+        raise FitError("its code was changed while it ran; run it again")
 
 
 def check(model: Model, data: Dataset) -> None:
@@ -440,14 +464,67 @@ def check(model: Model, data: Dataset) -> None:
 # --- Progress ---------------------------------------------------------------------------------
 
 
+class Checkpoint:
+    """How far the fit of a job came, on disk: what a later process of the same job goes on from.
+
+    The state of every stage of training, tensors and plain values, and what was ``spent``. Written
+    whole or not at all, at most every ``EVERY`` seconds; one of another key, or damaged, is none.
+    """
+
+    EVERY = 2.0
+
+    def __init__(self, job: Job) -> None:
+        self.path, self.written = checkpoint_path(job.folder), time.monotonic()
+        self.content: dict[str, Any] = {"key": job.key, "spent": {}, "stages": {}}
+        try:
+            found = torch.load(self.path, weights_only=True)
+            if found["key"] == job.key:
+                self.content = found
+        except Exception:  # whatever is wrong with it, the fit begins anew
+            return
+
+    def write(self, stage: str, state: dict[str, Any], spent: Mapping[str, float]) -> None:
+        """Replace what is on disk."""
+        self.content["stages"][stage], self.content["spent"] = state, dict(spent)
+        incoming = self.path.with_suffix(".incoming")
+        incoming.parent.mkdir(parents=True, exist_ok=True)
+        with incoming.open("wb") as file:
+            torch.save(self.content, file)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut leaves this one or the one before
+        os.replace(incoming, self.path)
+        self.written = time.monotonic()
+
+
+def checkpoint_path(folder: Path) -> Path:
+    """Where a fit keeps how far it came whose record will lie in ``folder``."""
+    return folder.with_name(f".{folder.name}.checkpoint")
+
+
 class Told(Progress):
-    """Tells another process: a line of JSON a call, steps a few times a second."""
+    """Tells another process: a line of JSON a call, steps a few times a second.
 
-    def __init__(self, stream: IO[str]) -> None:
-        self.stream, self.flushed = stream, 0.0
+    Keeps how far it came in a checkpoint.
+    """
 
-    def start(self, stage: str, epochs: int, steps: int) -> None:
-        self._say("start", stage, epochs, steps)
+    def __init__(self, stream: IO[str], checkpoint: Checkpoint) -> None:
+        self.stream, self.flushed, self.checkpoint = stream, 0.0, checkpoint
+        self.spent = dict(checkpoint.content["spent"])
+
+    def begin(self, clock: Callable[[], dict[str, float]]) -> None:
+        self.clock = clock
+
+    def keep(self, stage: str, state: Callable[[], dict[str, Any]]) -> None:
+        if time.monotonic() - self.checkpoint.written >= Checkpoint.EVERY:
+            now = self.clock()
+            spent = {name: now[name] + self.spent.get(name, 0.0) for name in now}
+            self.checkpoint.write(stage, state(), spent)
+
+    def kept(self, stage: str) -> dict[str, Any] | None:
+        return self.checkpoint.content["stages"].get(stage)
+
+    def start(self, stage: str, epochs: int, steps: int, done: int = 0) -> None:
+        self._say("start", stage, epochs, steps, done)
 
     def step(self) -> None:
         self._say("step", flush=time.monotonic() - self.flushed > 0.25)
@@ -478,10 +555,11 @@ class Shown(Progress):
         if self.bar is not None:
             self.bar.close()
 
-    def start(self, stage: str, epochs: int, steps: int) -> None:
+    def start(self, stage: str, epochs: int, steps: int, done: int = 0) -> None:
         self.epochs = epochs
         self.bar = self.make_bar(
             total=steps * epochs,
+            initial=steps * done,
             desc=f"{self.title}, {stage}",
             unit="step",
             leave=False,
@@ -543,11 +621,13 @@ def main() -> int:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.stdout = sys.stderr  # in order with errors
     job = Job.from_json(sys.argv[1])
+    end_with_parent()
     threading.Thread(target=_end_with_caller, daemon=True).start()
+    threading.Thread(target=_watch_memory, args=(job.memory_gb,), daemon=True).start()
     try:
         for file in job.code:
             sources.import_file(job.home / file)
-        fit_here(job, Told(told))
+        fit_here(job, Told(told, Checkpoint(job)), sys.argv[2])
     except Exception as error:
         import traceback
 
@@ -555,6 +635,24 @@ def main() -> int:
         print(f"{type(error).__name__}: {results.in_words(error)}", file=sys.stderr)
         return 1
     return 0
+
+
+def end_with_parent() -> None:
+    """Have Linux end this process when its parent ends, whatever it is busy with then."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _watch_memory(limit_gb: float | None) -> None:
+    """End this process before it takes the machine's memory."""
+    limit, process = limit_gb or 0.9 * psutil.virtual_memory().total / 2**30, psutil.Process()
+    while (held := process.memory_info().rss / 2**30) <= limit:
+        time.sleep(0.2)
+    why = f"it held {held:.1f} GiB, more than the {limit:.1f} of limits.fit_memory_gb"
+    print(f"MemoryError: {why}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def _end_with_caller() -> None:

@@ -88,34 +88,31 @@ def memory_use() -> Iterator[MemoryUse]:
         use.peak_vram_mb = (torch.cuda.max_memory_allocated() - held) / MB
 
 
-# --- Processor time ---------------------------------------------------------------------------
+# --- Time -------------------------------------------------------------------------------------
 
 
-@dataclass
-class ProcessorUse:
-    """What the processor did around a piece of work, by which a busy neighbour shows.
+class Spent:
+    """What a piece of work has cost since it began, by which a busy neighbour shows."""
 
-    ``cpu_seconds`` are this process's, of all its threads; ``steal_seconds`` what a virtual
-    machine's host gave to others; ``load`` is the mean number of waiting threads in the last
-    minute, of the whole machine. None where the system does not tell.
-    """
+    def __init__(self) -> None:
+        self.started, self.before = time.perf_counter(), self._processors()
 
-    cpu_seconds: float = 0.0
-    steal_seconds: float | None = None
-    load: float | None = None
+    def so_far(self) -> dict[str, float]:
+        """Seconds by name: ``fit_wall_seconds``; ``cpu_seconds`` of this process, all its threads;
+        ``others_seconds`` of all other processes of the machine; ``steal_seconds`` that a virtual
+        machine's host gave to others. Without what the system does not tell."""
+        now = self._processors()
+        spent = {name: max(now[name] - self.before[name], 0.0) for name in now}
+        busy = spent.pop("busy_seconds")
+        spent["others_seconds"] = max(busy - spent["cpu_seconds"], 0.0)
+        return {"fit_wall_seconds": time.perf_counter() - self.started, **spent}
 
-
-@contextmanager
-def processor_use() -> Iterator[ProcessorUse]:
-    """Yield a ProcessorUse that is of the block, filled in when it ends."""
-    use, stolen = ProcessorUse(), getattr(psutil.cpu_times(), "steal", None)
-    start = time.process_time()
-    yield use
-    use.cpu_seconds = time.process_time() - start
-    if stolen is not None:
-        use.steal_seconds = max(psutil.cpu_times().steal - stolen, 0.0)
-    if hasattr(os, "getloadavg"):
-        use.load = os.getloadavg()[0]
+    @staticmethod
+    def _processors() -> dict[str, float]:
+        times = psutil.cpu_times()._asdict()
+        busy = sum(times.get(name, 0.0) for name in ("user", "nice", "system", "irq", "softirq"))
+        found = {"cpu_seconds": time.process_time(), "busy_seconds": busy}
+        return found | ({"steal_seconds": times["steal"]} if "steal" in times else {})
 
 
 # --- One model, measured ----------------------------------------------------------------------
@@ -165,10 +162,14 @@ def measure(
     device = default_device()
     use_available_cores()
     warm_up(device)
-    begun = datetime.now(UTC)
-    wall, prediction, processor = Stopwatch(device), Stopwatch(device), processor_use()
-    with memory_use() as memory, wall, processor as use:
+    begun, prediction = datetime.now(UTC), Stopwatch(device)
+    with memory_use() as memory:
+        synchronize(device)
+        spent = Spent()
+        progress.begin(spent.so_far)
         model.fit(data, seed, progress)
+        synchronize(device)
+        used = spent.so_far()
     validation_proba = model.predict_proba(data.validation_images)  # warms up what is timed next
     latency = latency_ms(model.predict_proba, data.validation_images)
     with prediction:
@@ -177,7 +178,6 @@ def measure(
     return {
         "measured_at": begun.isoformat(timespec="seconds"),
         "train_seconds": model.train_seconds_,
-        "fit_wall_seconds": wall.seconds,
         "predict_seconds": prediction.seconds,
         "parameter_count": model.parameter_count(),
         "parameters_used": model.parameters_used(),
@@ -189,7 +189,8 @@ def measure(
         "one_view_proba": one_view,
         **latency,
         **vars(memory),
-        **vars(use),
+        **{name: value + progress.spent.get(name, 0.0) for name, value in used.items()},
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -6,12 +6,13 @@ valid key.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat
 
 from fmlib import sources
 from fmlib.data import SPLIT_SEED, DataError, Dataset, nearest
@@ -21,6 +22,7 @@ from fmlib.sources import FASHION_MNIST, KINDS, SAMPLE, Source, import_file
 
 # What NumPy's legacy generators, so scikit-learn, take.
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+MOST_BYTES, MOST_VALUES = 1_000_000, 20_000  # of a file
 DatasetSettings = str | dict[str, Any]  # as a profile has it
 
 
@@ -29,6 +31,22 @@ class ProfileError(ValueError):
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.args))
+
+
+class Limits(BaseModel):
+    """What a run may take at most, so that nothing takes the machine with it.
+
+    ``fit_hours``: wall-clock time of one fit; ``fit_memory_gb``: memory of its process in GiB, by
+    default nine tenths of the machine's; ``cell_minutes``: time of a notebook's cell;
+    ``output_mb``: what one cell may show.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    fit_hours: PositiveFloat = 24.0
+    fit_memory_gb: PositiveFloat | None = None
+    cell_minutes: PositiveFloat = 60.0
+    output_mb: PositiveFloat = 5.0
 
 
 class Settings(BaseModel):
@@ -47,6 +65,7 @@ class Settings(BaseModel):
     seeds: list[Seed] = Field(default=[9], min_length=1)
     cuda_only: list[str] = []
     code: list[str] = []
+    limits: Limits = Limits()
     models: dict[str, dict[str, Any]] = Field(min_length=1)
 
 
@@ -65,7 +84,8 @@ class Profile(Settings):
     @property
     def given(self) -> str:
         """What :func:`load_profile` takes for it, whatever folder is the present one."""
-        return self.name if self.home == self.project.params else str(self.path)
+        inside = self.home == self.project.params.resolve()
+        return self.name if inside else str(self.path)
 
     @property
     def command(self) -> str:
@@ -145,7 +165,7 @@ def load_dataset(
     return sources.load_dataset(source, validation_fraction, project, home, say, seed)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):
     """PyYAML silently keeps the last of two equal keys; a model named twice is a mistake."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -165,16 +185,44 @@ def available_profiles(folder: Path) -> list[str]:
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
     """The keys and values of a file, ``what`` being "profile" or "study"; raises ProfileError."""
-    if not path.is_file():
+    try:
+        size = path.stat().st_size if path.is_file() else None
+    except OSError as error:  # a name too long, say
+        raise ProfileError(f"{what} {path.stem[:40]!r}: {error.strerror}") from error
+    if size is None:
         known = ", ".join(available_profiles(path.parent))
         raise ProfileError(f"no {what} {path.stem!r} in {path.parent}; there are {known}")
+    if size > MOST_BYTES:
+        raise ProfileError(f"{path}: {size:,} bytes; wanted at most {MOST_BYTES:,}")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError as error:
+        raise ProfileError(f"{path}: not UTF-8: {error.reason}, byte {error.start}") from error
+    except RecursionError as error:
+        raise ProfileError(f"{path}: nested too deeply") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ProfileError(f"{path}: not YAML: {' '.join(str(error).split())[:300]}") from error
+    _check_values(content, path)
     if not isinstance(content, dict):
         raise ProfileError(f"{path}: wanted keys and values, got {type(content).__name__}")
     return content
+
+
+def _check_values(content: Any, path: Path) -> None:
+    """Refuse what grows without end, as aliases of aliases do, and numbers that are none."""
+    waiting, seen = [("", content)], 0
+    while waiting:
+        (where, value), seen = waiting.pop(), seen + 1
+        if seen > MOST_VALUES:
+            many = f"more than {MOST_VALUES:,} values, those of aliases wherever they stand"
+            raise ProfileError(f"{path}: {many}")
+        if isinstance(value, float) and not math.isfinite(value):
+            key = where.removeprefix(".")
+            raise ProfileError(f"{path}: {key}: wanted a number that is finite, got {value}")
+        if isinstance(value, dict):
+            waiting += [(f"{where}.{key}", one) for key, one in value.items()]
+        elif isinstance(value, list):
+            waiting += [(where, one) for one in value]
 
 
 def load_profile(name: str, project: Project = HERE) -> Profile:
@@ -187,10 +235,12 @@ def load_profile(name: str, project: Project = HERE) -> Profile:
 
 def examine(name: str, project: Project = HERE) -> tuple[Profile, list[str]]:
     """A profile, and all that is wrong with it beyond its form; ProfileError of its form."""
-    path = Path(name).resolve() if name.endswith(".yaml") else project.params / f"{name}.yaml"
+    given = Path(name) if name.endswith(".yaml") else project.params / f"{name}.yaml"
+    path = given.resolve()
     content = read_yaml(path, "profile")
-    if path.parent != project.params and (project.params / path.name).exists():
-        problem = f"{project.params} has a profile of that name, which builds in the same folder"
+    params = project.params.resolve()
+    if path.parent != params and (params / path.name).exists():
+        problem = f"{params} has a profile of that name, which builds in the same folder"
         raise ProfileError(f"{path}: {problem}; rename the file")
     try:
         settings = validate(Settings, content)

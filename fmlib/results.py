@@ -1,11 +1,13 @@
 """The record that one fit leaves: what was measured, the predictions, the fitted model.
 
-A record is a folder with ``result.json``, ``predictions.npz`` and the model, as ``safetensors``,
-``skops`` or XGBoost's own format. Loading one runs no code from it.
+A record is a folder with ``result.json``, ``predictions.npz``, the model, as ``safetensors``,
+``skops`` or XGBoost's own format, and ``manifest.json``, the hashes of these files: what was cut or
+edited since is refused. Loading a record runs no code from it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import tempfile
@@ -29,8 +31,10 @@ from fmlib.models.registry import MODELS, build
 from fmlib.scores import scores
 
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
+MANIFEST_FILE = "manifest.json"
 ARRAYS = ("proba", "labels", "validation_proba", "validation_labels")
 ONE_VIEW = "one_view_proba"  # of models whose predictions are the mean over views
+CONTENDED, SHORT_SECONDS = 0.1, 20.0  # a share of the processor's time; a fit's wall-clock time
 FROM_SCRATCH = " (scratch)"  # ends the name of a model that began without given weights
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Proba = Annotated[NDArray[np.float16], Field(exclude=True, repr=False)]
@@ -105,9 +109,10 @@ class Result(Strict):
     at ``measured_at`` (UTC, ISO 8601); ``predict_seconds`` is one pass over the test images after a
     warm-up, ``latency_ms_*`` one image at a time, of ``latency_images`` images. ``peak_rss_mb`` is
     the process's peak during ``fit``, ``rss_baseline_mb`` what it held before it, ``model_bytes``
-    the size of the fitted model on disk. ``cpu_seconds``, ``steal_seconds`` and ``load`` are
-    ``measure.ProcessorUse``'s. ``parameter_count`` is the architecture's, ``parameters_used``
-    without those that make no difference to images of this size. ``weights`` is None for a model
+    the size of the fitted model on disk. ``cpu_seconds``, ``others_seconds`` and ``steal_seconds``
+    are ``measure.Spent``'s, ``load`` the mean number of the machine's waiting threads at the end.
+    ``parameter_count`` is the architecture's, ``parameters_used`` without those that make no
+    difference to images of this size. ``weights`` is None for a model
     that knows no pre-trained ones. ``fitted`` is what the model's file lacks. ``key`` is the job's.
     A record of before a field was known has None there.
 
@@ -126,7 +131,7 @@ class Result(Strict):
     parameter_count: NonNegativeInt | None
     parameters_used: NonNegativeInt | None = None
     flops_per_image: NonNegativeFloat | None
-    views: int = Field(default=1, ge=1)
+    views: int | None = Field(default=None, ge=1)
     measured_at: str | None = None
     train_seconds: NonNegativeFloat
     fit_wall_seconds: NonNegativeFloat
@@ -135,6 +140,7 @@ class Result(Strict):
     latency_ms_p95: NonNegativeFloat
     latency_images: NonNegativeInt | None = None
     cpu_seconds: NonNegativeFloat | None = None
+    others_seconds: NonNegativeFloat | None = None
     steal_seconds: NonNegativeFloat | None = None
     load: NonNegativeFloat | None = None
     peak_rss_mb: NonNegativeFloat
@@ -214,6 +220,14 @@ class Result(Strict):
         return float((self.validation_proba.argmax(1) == self.validation_labels).mean())
 
     @property
+    def contended(self) -> bool:
+        """Whether other work took more than a tenth of the processor's time during the fit, so that
+        its times are those of no quiet machine. Of short fits nothing is said."""
+        lost = (self.others_seconds or 0.0) + (self.steal_seconds or 0.0)
+        there = self.fit_wall_seconds * self.environment.cores
+        return self.fit_wall_seconds >= SHORT_SECONDS and lost > CONTENDED * there
+
+    @property
     def memory_mb(self) -> float:
         """Peak memory of the fit over the process's baseline, in MiB."""
         return max(self.peak_rss_mb - self.rss_baseline_mb, 0.0)
@@ -288,14 +302,36 @@ def save(result: Result, model: Model | None, folder: Path) -> None:
         if result.one_view_proba is not None:
             arrays[ONE_VIEW] = result.one_view_proba
         np.savez_compressed(incoming / PREDICTIONS_FILE, **arrays)
+        write_manifest(incoming)
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         incoming.rename(folder)
 
 
+def write_manifest(folder: Path) -> None:
+    """Write what the record's files hash to; one that differs later was changed by hand."""
+    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    text = json.dumps({name: hashes[name] for name in hashes if name != MANIFEST_FILE}, indent=1)
+    (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
+
+
+def _check_manifest(folder: Path, *names: str) -> None:
+    """Raise ValueError unless these files of a record are as they were written."""
+    said = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+    for name in names:
+        if said.get(name) != _sha256(folder / name):
+            raise ValueError(f"{name} is not what was written; its hash differs")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def load(folder: Path) -> Result:
     """Read and check the record in ``folder``; ResultError says why it cannot be trusted."""
     try:
+        _check_manifest(folder, RESULT_FILE, PREDICTIONS_FILE)
         text = (folder / RESULT_FILE).read_text(encoding="utf-8")
         with np.load(folder / PREDICTIONS_FILE, allow_pickle=False) as arrays:
             predictions = {name: arrays[name] for name in ARRAYS}
@@ -316,6 +352,8 @@ def load_model(folder: Path) -> Model:
     fast.enable()
     result = load(folder)
     try:
+        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
+        _check_manifest(folder, *manifest)
         return build(result.model, result.parameters).load(folder, result.fitted)
     except Exception as error:
         raise ResultError(f"{folder}: its model: {in_words(error)}") from error

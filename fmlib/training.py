@@ -8,9 +8,10 @@ whatever a caller does before, is not in it.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -60,7 +61,7 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    epochs: PositiveInt = 5
+    epochs: int = Field(default=5, ge=1, le=100_000)
     batch_size: PositiveInt = 128
     optimizer: Literal["sgd", "adam", "adamw"] = "adam"
     lr: PositiveFloat = 0.001
@@ -92,16 +93,32 @@ class Recipe(BaseModel):
 
 
 class Progress:
-    """Hears how training goes; this one keeps it to itself."""
+    """Hears how training goes, and may keep how far it came; this one does neither.
 
-    def start(self, stage: str, epochs: int, steps: int) -> None:
-        """A stage of so many epochs, of so many steps each, begins."""
+    ``spent``: what earlier processes of the same fit spent on it, of which this one goes on from
+    the last epoch; by the names of ``measure``'s clocks.
+    """
+
+    spent: Mapping[str, float] = MappingProxyType({})
+
+    def begin(self, clock: Callable[[], dict[str, float]]) -> None:
+        """The fit begins; ``clock`` tells what this process has spent on it so far."""
+
+    def start(self, stage: str, epochs: int, steps: int, done: int = 0) -> None:
+        """A stage of so many epochs, of so many steps each, begins; so many epochs are done."""
 
     def step(self) -> None:
         """A training step is done."""
 
     def epoch(self, row: dict[str, Any]) -> None:
         """An epoch is done and validated; ``row`` has the fields of ``results.Epoch``."""
+
+    def keep(self, stage: str, state: Callable[[], dict[str, Any]]) -> None:
+        """An epoch of the stage is over; ``state()`` is all that the next ones depend on."""
+
+    def kept(self, stage: str) -> dict[str, Any] | None:
+        """The state that an earlier process of this fit kept of the stage; None if none did."""
+        return None
 
 
 QUIET = Progress()
@@ -172,6 +189,25 @@ def make_optimizer(
 
 
 @dataclass
+class Best:
+    """The least validation loss so far, the weights that gave it, and for how many epochs since
+    then there was none lower."""
+
+    loss: float = float("inf")
+    weights: dict[str, Any] | None = None
+    waited: int = 0
+
+    def note(self, loss: float, network: nn.Module, keep: bool) -> None:
+        """An epoch ended with this loss; ``keep``: whether the best weights are wanted."""
+        if not keep:
+            return
+        self.waited += 1
+        if loss < self.loss:
+            self.loss, self.waited = loss, 0
+            self.weights = copy.deepcopy(network.state_dict())
+
+
+@dataclass
 class Trainer:
     """Trains, validates and tests one network; ``mean`` and ``std`` are ``recipe.statistics``'.
 
@@ -206,16 +242,20 @@ class Trainer:
     def train(self, images: Tensor, labels: Tensor, validation: Labelled) -> Trainer:
         """Train on raw images uint8 (n, channels, H, W) and labels int64 (n,), on the device.
 
-        Validates after every epoch. Raises FloatingPointError when the loss is no number any more.
+        Validates after every epoch. Goes on from where an interrupted process of the same fit came
+        to. Raises FloatingPointError when the loss is no number any more.
         """
         recipe, steps = self.recipe, -(-len(images) // self.recipe.batch_size)
         optimizer = make_optimizer(self.network, recipe, self.device)
         last = steps * recipe.epochs
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step / last, recipe))
+        best = Best()
+        done = self._resume(optimizer, schedule, best)
         step = speedups.step(partial(self._step, optimizer), self.device)
-        best_loss, best_weights, waited = float("inf"), None, 0
-        self.progress.start(self.stage, recipe.epochs, steps)
-        for epoch in range(1, recipe.epochs + 1):
+        self.progress.start(self.stage, recipe.epochs, steps, done)
+        for epoch in range(done + 1, recipe.epochs + 1):
+            if best.waited == recipe.patience:
+                break
             row: dict[str, Any] = {"stage": self.stage, "epoch": epoch}
             row["lr"] = float(optimizer.param_groups[0]["lr"])
             before = self.train_seconds
@@ -232,16 +272,45 @@ class Trainer:
             row["rss_mb"] = psutil.Process().memory_info().rss / 2**20
             self.history.append(row)
             self.progress.epoch(row)
-            is_best = row["validation_loss"] < best_loss
-            waited = 0 if is_best else waited + 1
-            if is_best and recipe.patience:
-                best_loss = row["validation_loss"]
-                best_weights = copy.deepcopy(self.network.state_dict())
-            if waited == recipe.patience:
-                break
-        if best_weights:
-            self.network.load_state_dict(best_weights)
+            best.note(row["validation_loss"], self.network, keep=recipe.patience is not None)
+            self.progress.keep(self.stage, partial(self._state, optimizer, schedule, best))
+        if best.weights:
+            self.network.load_state_dict(best.weights)
         return self
+
+    def _state(
+        self, optimizer: torch.optim.Optimizer, schedule: LambdaLR, best: Best
+    ) -> dict[str, Any]:
+        """All that the epochs to come depend on, and what was noted of those that are over."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+            "best": vars(best),
+            "history": self.history,
+            "train_seconds": self.watch.seconds,
+        }
+
+    def _resume(self, optimizer: torch.optim.Optimizer, schedule: LambdaLR, best: Best) -> int:
+        """Take back a kept state; returns how many epochs are done."""
+        state = self.progress.kept(self.stage)
+        if state is None:
+            return 0
+        self.network.load_state_dict(state["network"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None:
+            torch.cuda.set_rng_state(state["random_cuda"], self.device)
+        vars(best).update(state["best"])
+        self.history += state["history"]
+        self.watch.seconds = state["train_seconds"]
+        return len(self.history)
 
     def _step(self, optimizer: torch.optim.Optimizer, batch: Tensor, targets: Tensor) -> Tensor:
         """Forward, loss, backward, update."""

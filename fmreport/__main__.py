@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
-from fmlib.data import DataError
+from fmlib.data import DataError, nearest
 from fmlib.device import default_device
 from fmlib.fitting import FitError
 from fmlib.models.registry import ParameterError
@@ -27,15 +30,31 @@ def default_profile() -> str:
 def report(arguments: argparse.Namespace) -> int:
     """Fit what is stale, tell, and write the report."""
     from fmreport.merge import write_outcome
-    from fmreport.runner import run_profile, summary
+    from fmreport.runner import run_profile, sole_run, summary
 
     profile = load_profile(arguments.profile or default_profile())
     if arguments.seeds:
         profile = profile.with_seeds(arguments.seeds)
-    outcome = run_profile(profile)
-    pages = write_outcome(outcome, arguments.paper)
+    for model in arguments.models:
+        if model not in profile.models:
+            problem = f"not one of {profile.name}'s models; {nearest(model, profile.models)}"
+            raise ParameterError("--models", model, problem)
+    with sole_run(profile, arguments.wait):
+        outcome = run_profile(profile, models=arguments.models, retime=arguments.retime)
+        pages = write_outcome(outcome, arguments.paper)
     print(f"{summary(outcome)}: {', '.join(map(str, pages))}")
     return FAILED if outcome.failed else 0
+
+
+def import_records(arguments: argparse.Namespace) -> int:
+    """Take fresh records of a profile's jobs from another build folder."""
+    from fmreport.runner import sole_run, take_records
+
+    profile = load_profile(arguments.profile or default_profile())
+    with sole_run(profile):
+        taken, left = take_records(profile, arguments.folder)
+    print(f"taken: {', '.join(taken) or 'none'}; still to fit: {', '.join(left) or 'none'}")
+    return 0
 
 
 def study(arguments: argparse.Namespace) -> int:
@@ -149,7 +168,21 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", help=profile_help)
     command.add_argument("--seeds", type=positive, help="how many; the profile's own come first")
     command.add_argument("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
+    command.add_argument(
+        "--models", nargs="+", default=[], help="fit these alone, and tell about all that is there"
+    )
+    command.add_argument(
+        "--retime", action="store_true", help="fit again what was timed beside other work"
+    )
+    command.add_argument(
+        "--wait", action="store_true", help="wait for another run of the profile to end"
+    )
     command.set_defaults(run=report)
+
+    command = commands.add_parser("import", help="take fresh records from another build folder")
+    command.add_argument("folder", type=Path, help="it or any folder above or below its results")
+    command.add_argument("--profile", help=profile_help)
+    command.set_defaults(run=import_records)
 
     command = commands.add_parser("study", help="run searches or ablations of params/studies")
     command.add_argument("names", nargs="+", help="for example cnn-ablation")
@@ -183,6 +216,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Run a command; what is wrong with its input is told in a line."""
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr] - shows at once in pipes
+    for ending in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+        signal.signal(ending, _stop)
     arguments = parser().parse_args()
     try:
         return arguments.run(arguments)
@@ -192,9 +227,34 @@ def main() -> int:
     except (ProfileError, ParameterError, DataError, ResultError) as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print("stopped; what was finished is kept, and the next run goes on", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {_surroundings(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt as error:
+        name = f" by {error}" if str(error) else ""
+        print(
+            f"stopped{name}; what was finished is kept, and the next run goes on", file=sys.stderr
+        )
         return STOPPED
+
+
+def _stop(number: int, _frame: Any) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _surroundings(error: OSError) -> str:
+    """What is wrong with the disk or a folder, where, and what to do."""
+    where = f"{error.filename}: " if error.filename else ""
+    todo = {
+        errno.ENOSPC: "; free some space and run it again, what was finished is kept",
+        errno.EROFS: "; it has to be writable",
+        errno.EACCES: "; it has to be readable and writable",
+        errno.ENOTDIR: "; a file is where a folder should be",
+        errno.EEXIST: "; a file is where a folder should be",
+        errno.ENAMETOOLONG: "; choose a shorter name",
+    }
+    return f"{where}{error.strerror or error}{todo.get(error.errno or 0, '')}"
 
 
 if __name__ == "__main__":

@@ -22,8 +22,8 @@ LABELS = {
     "report.bib": "BibTeX entry",
 }
 HEAD = """<section class="downloads" aria-labelledby="downloads">
-<h2 id="downloads">To take away
-<a class="anchor" href="#downloads" aria-label="Link to the files">#</a></h2>"""
+<h2 id="downloads">Downloads
+<a class="anchor" href="#downloads" aria-label="Link to section Downloads">#</a></h2>"""
 ARRAYS = {"labels", "proba", "validation_labels", "validation_proba", "one_view_proba", "fitted"}
 
 

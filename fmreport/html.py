@@ -32,7 +32,7 @@ def page(document: Document, files: Mapping[str, bytes] | None = None) -> str:
         script=script,
         script_hash=_base64(hashlib.sha256(script.encode()).digest()),
     )
-    link = '<div><dt>Take away</dt><dd><a href="#downloads">PDF, data</a></dd></div>'
+    link = '<div><dt>Download</dt><dd><a href="#downloads">PDF, data</a></dd></div>'
     made = made.replace("<!--to downloads-->", link if files else "", 1)
     return made.replace("<!--downloads-->", links(files or {}), 1)
 

@@ -200,7 +200,8 @@ def write_outcome(
     metadata = metadata_of(outcome)
     files = downloads(fresh_results(outcome.profile), metadata.title, date.today())
     paths = write_report(chapters, metadata, folder, paper, files)
-    (folder / STAMP).write_text(_stamp(outcome, paper), encoding="utf-8")
+    stamp = {"inputs": _stamp(outcome, paper), "files": _files_sha256(folder)}
+    (folder / STAMP).write_text(json.dumps(stamp), encoding="utf-8")
     say(f"report written in {time.monotonic() - start:.1f} s")
     return paths
 
@@ -208,11 +209,19 @@ def write_outcome(
 def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
     """Whether the report on disk is made of just these chapters, for the paper or for any."""
     folder = outcome.profile.folder
-    if not all((folder / name).is_file() for name in (*FILES, STAMP)):
+    try:
+        stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+        if stamp["files"] != _files_sha256(folder):
+            return False
+    except (OSError, ValueError, KeyError, TypeError):  # absent, cut or edited
         return False
     papers = [paper] if paper else PAPERS
-    stamp = (folder / STAMP).read_text(encoding="utf-8", errors="replace")
-    return stamp in {_stamp(outcome, one) for one in papers}
+    return stamp["inputs"] in {_stamp(outcome, one) for one in papers}
+
+
+def _files_sha256(folder: Path) -> dict[str, str]:
+    """Hashes of the page and the PDF."""
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
 
 
 def metadata_of(outcome: Outcome) -> ReportMetadata:

@@ -103,11 +103,15 @@ def _plot(draw: Callable[Concatenate[Data, P], Plot]) -> Callable[Concatenate[Da
         with mpl.rc_context(STYLE):
             if len(data):
                 return draw(data, *args, **kwargs)
-            figure = Figure(figsize=(7, 0.6))
-            figure.text(0, 0.5, NOTHING, va="center", color=GREY)
-            return Plot(figure, NOTHING)
+            return _nothing()
 
     return styled
+
+
+def _nothing() -> Plot:
+    figure = Figure(figsize=(7, 0.6))
+    figure.text(0, 0.5, NOTHING, va="center", color=GREY)
+    return Plot(figure, NOTHING)
 
 
 def _axes(
@@ -206,8 +210,8 @@ def importance_map(weights: NDArray[np.floating]) -> Plot:
     half = int((share < 0.5).sum()) + 1
     return Plot(
         figure,
-        f"The weightiest pixel is in row {row} and column {column}, counted from 0; {half} of "
-        f"{weights.size} pixels hold half of the weight.",
+        f"The most important pixel is in row {row} and column {column}, counted from 0; {half} of "
+        f"{weights.size} pixels hold half of the importance.",
     )
 
 
@@ -562,6 +566,8 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
     points; several have numbers, as there is less room, and a key.
     """
     costs = [cost for cost in fronts if table[cost].notna().any()]
+    if not costs:
+        return _nothing()
     wide = min(len(costs), 2)
     figure, axes = _panels(len(costs), wide, 2.5 if wide == 1 else 2.9)
     panels = [_points(table, fronts[cost], study) for cost in costs]
@@ -587,7 +593,11 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
         for row in points.itertuples()
     ]
     alt = " ".join(map(_front_words, costs, panels))
-    return Plot(figure, alt, table[["accuracy", *costs]], shown)
+    numbers = table[["accuracy", *costs]]
+    if study is not None:
+        theirs = study[["accuracy", *costs]].add_suffix(" (study)", axis=0)
+        numbers = pd.concat([numbers, theirs]).rename_axis("model")
+    return Plot(figure, alt, numbers, shown)
 
 
 def _points(table: pd.DataFrame, front: pd.Series, study: pd.DataFrame | None) -> pd.DataFrame:
@@ -656,9 +666,10 @@ def _label_points(ax: Axes, points: pd.DataFrame, labels: Sequence[str]) -> None
 
 def _front_words(cost: str, points: pd.DataFrame) -> str:
     names = points.index.to_series().groupby(points["kind"]).agg("; ".join)
+    study = f" The original study's: {names['study']}." if "study" in names else ""
     return (
         f"Accuracy against {COSTS.get(cost, cost)}: on the Pareto front, the cheapest first: "
-        f"{names['front']}. Behind it: {names.get('behind', 'none')}."
+        f"{names['front']}. Behind it: {names.get('behind', 'none')}.{study}"
     )
 
 
@@ -676,16 +687,16 @@ def answered_curves(curve: pd.DataFrame) -> Plot:
     for model, (colour, dash) in zip(models, LINES, strict=False):
         one = curve[curve["model"] == model]
         ax.plot(100 * one["share"], 100 * one["accuracy"], color=colour, dashes=dash, label=model)
-    ax.set(xlabel="images answered (%)", title="Accuracy of the answers (%)")
+    ax.set(xlabel="share of images, the most confident (%)", title="Accuracy on them (%)")
     ax.grid()
     ax.legend(handlelength=3.5)
     half = curve[(curve["model"] == models[0]) & np.isclose(curve["share"], 0.5)]
     alt = (
-        f"{models[0]}, answering the surest half of the images, is correct on "
-        f"{half['accuracy'].iloc[0]:.1%} of them; answering all, on "
+        f"{models[0]} is correct on {half['accuracy'].iloc[0]:.1%} of the half that it is most "
+        "confident of; of all images, on "
         f"{curve[curve['model'] == models[0]]['accuracy'].iloc[-1]:.1%}."
     )
-    twentieths = np.isclose(20 * curve["share"] % 1, 0) | np.isclose(20 * curve["share"] % 1, 1)
+    twentieths = np.isclose(20 * curve["share"], np.round(20 * curve["share"]))
     table = curve[twentieths & curve["model"].isin(models)]
     return Plot(figure, alt, table.pivot_table("accuracy", "share", "model")[models])
 

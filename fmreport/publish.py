@@ -12,7 +12,7 @@ import pandas as pd
 
 from fmlib import fitting
 from fmlib.profiles import Profile
-from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmlib.results import MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, Result, load
 from fmlib.sources import SAMPLE
 from fmreport.compare.table import by_machine, by_model, overview
 from fmreport.compare.verdict import left_out
@@ -58,7 +58,7 @@ def publish(profile: Profile) -> Path:
     for job in fitting.known_jobs(profile):
         record = target / "results" / job.folder.relative_to(profile.results)
         record.mkdir(parents=True)
-        for name in (RESULT_FILE, PREDICTIONS_FILE):
+        for name in (RESULT_FILE, PREDICTIONS_FILE, MANIFEST_FILE):
             shutil.copyfile(job.folder / name, record / name)
     note_publication(profile, found)
     (target / CHART).write_text(chart[0], encoding="utf-8")

@@ -10,23 +10,28 @@ import shutil
 import statistics
 import sys
 import tempfile
+import textwrap
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
+import filelock
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from fmlib import fitting
+from fmlib.data import DataError
 from fmlib.device import available_cores, default_device
 from fmlib.fitting import FitError, Job
 from fmlib.models.registry import MODELS, model_class
-from fmlib.profiles import Profile
-from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, load
+from fmlib.profiles import Profile, ProfileError
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, ResultError, load
 from fmreport.kernels import PROVISIONER
 from fmreport.text import literal
 
@@ -47,6 +52,7 @@ CALLED = ("plots", "show", "text", "sections", "studies", "tables", "explorer")
 TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
 KEPT = (".py", ".yaml", ".csv", ".json")  # files that a notebook may depend on
+ALIVE_SECONDS = 60.0  # between lines that say what runs
 START_SECONDS = 8.0  # of a fit: Python, the libraries, the data
 
 
@@ -77,25 +83,87 @@ class Outcome:
         return bool(self.failures) or any(chapter.path is None for chapter in self.chapters)
 
 
-def run_profile(profile: Profile, say: Callable[[str], None] = print) -> Outcome:
-    """Fit the profile's stale jobs one after another, then tell what is not told yet."""
+def run_profile(
+    profile: Profile,
+    say: Callable[[str], None] = print,
+    models: Sequence[str] = (),
+    retime: bool = False,
+) -> Outcome:
+    """Fit the profile's stale jobs one after another, then tell what is not told yet.
+
+    Of some ``models`` alone, where any are named. ``retime``: also those whose times were measured
+    beside other work.
+    """
     outcome = Outcome(profile)
-    profile.folder.mkdir(parents=True, exist_ok=True)
-    fit_stale(outcome, say)
+    fit_stale(outcome, say, models, retime)
     tell(outcome, say)
     return outcome
+
+
+@contextmanager
+def sole_run(
+    profile: Profile, wait: bool = False, say: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Hold the profile's folder for the block, which no two runs may change at once.
+
+    The system takes the lock from whoever ends, however that happens. Raises ProfileError where
+    another run holds it, unless told to ``wait``. What a run that was killed left is removed.
+    """
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(profile.folder / ".lock")
+    holder = profile.folder / ".lock-holder"
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        who = holder.read_text(encoding="utf-8") if holder.is_file() else "another run"
+        told = f"{profile.folder} is in use: {who}"
+        if not wait:
+            raise ProfileError(f"{told}; wait for it with --wait, or try again later") from None
+        say(f"{told}; waiting for it")
+        lock.acquire()
+    try:
+        since = datetime.now().isoformat(" ", timespec="seconds")
+        holder.write_text(f"process {os.getpid()} since {since}", encoding="utf-8")
+        for left in (*profile.folder.glob(".*-*"), *profile.results.glob("*/.incoming-*")):
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def alive(what: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
+    """Say in every minute of the block what runs, and since when."""
+    start, ended = time.monotonic(), threading.Event()
+
+    def tell_every_minute() -> None:
+        while not ended.wait(ALIVE_SECONDS):
+            say(f"    {what()} for {_clock(start)}")
+
+    threading.Thread(target=tell_every_minute, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 # --- Fits -------------------------------------------------------------------------------------
 
 
-def fit_stale(outcome: Outcome, say: Callable[[str], None] = print) -> None:
-    """Fit every stale job of the profile; says first what and about how long."""
+def fit_stale(
+    outcome: Outcome,
+    say: Callable[[str], None] = print,
+    models: Sequence[str] = (),
+    retime: bool = False,
+) -> None:
+    """Fit every stale job of the profile, or of ``models``; says first what and about how long."""
     profile = outcome.profile
     every = fitting.jobs(profile)
-    stale = {job.name: why for job in every if (why := fitting.stale(job))}
+    stale = {job.name: why for job in every if (why := _wanting(job, retime))}
     outcome.kept = [job for job in every if job.name not in stale]
-    waiting = [job for job in every if job.name in stale]
+    waiting = [job for job in every if job.name in stale and job.model in (models or [job.model])]
     say(f"{profile.name}: {_plan(profile, waiting, outcome.kept)}")
     if waiting:
         profile.data(say)  # fetched here, once
@@ -107,7 +175,7 @@ def fit_stale(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         try:
             if job.model in profile.cuda_only and default_device().type != "cuda":
                 raise FitError("the profile wants a CUDA GPU for it, and there is none here")
-            with fitting.shown_progress(job.title) as progress:
+            with fitting.shown_progress(job.title) as progress, alive(job.title.__str__, say):
                 fitting.fit(job, progress)
         except FitError as error:
             outcome.failures[job.name] = str(error)
@@ -118,7 +186,17 @@ def fit_stale(outcome: Outcome, say: Callable[[str], None] = print) -> None:
         outcome.fitted.append(job)
         result = load(job.folder)
         told = f"accuracy {result.accuracy:.4f}, {result.train_seconds:.1f} s of training"
+        if result.contended:
+            told += ", beside other work, so that its times are not compared (RETIME=1 repeats it)"
         say(f"[{place} {_clock(start)}] {job.title}: {told}")
+
+
+def _wanting(job: Job, retime: bool) -> str:
+    """Why the job has to be fitted; "" where it has not."""
+    why = fitting.stale(job)
+    if not why and retime and load(job.folder).contended:
+        return "its times were measured beside other work"
+    return why
 
 
 def _plan(profile: Profile, waiting: list[Job], kept: list[Job]) -> str:
@@ -183,12 +261,23 @@ def tell(outcome: Outcome, say: Callable[[str], None] = print) -> None:
     if waiting:
         say(f"telling {', '.join(waiting)}")
 
+    begun: set[str] = set()
+
     def one(name: str) -> tuple[str, str]:
+        begun.add(name)
         reason = execute(profile, name, wanted[name], inputs[name])
+        begun.discard(name)
         say(f"    {name}: {'failed: ' + reason if reason else 'told'} ({_clock(start)})")
         return name, reason
 
-    with _kernel_environment(profile), ThreadPoolExecutor(available_cores()) as pool:
+    def running() -> str:
+        return f"telling {', '.join(name for name in waiting if name in begun)}"
+
+    with (
+        _kernel_environment(profile),
+        ThreadPoolExecutor(available_cores()) as pool,
+        alive(running, say),
+    ):
         if len(waiting) > 1:
             _start_one_kernel()
         longest_first = sorted(waiting, key=lambda name: -_last_duration(profile, name))
@@ -368,9 +457,22 @@ def _content(paths: Iterable[Path]) -> bytes:
 def _is_told(profile: Profile, name: str, inputs: str) -> bool:
     try:
         told = nbformat.read(executed_path(profile, name), as_version=4)
-        return told.metadata["fmreport"]["sha256"] == inputs
+        stamp = told.metadata.pop("fmreport")
+        return stamp == {"sha256": inputs, "content": _told_sha256(told)}
     except Exception:  # absent, cut short or edited: whatever it is, it has to be told again
         return False
+
+
+def stamped(executed: NotebookNode, inputs: str) -> NotebookNode:
+    """An executed notebook that says what it was told from, and what it then was itself."""
+    told = nbformat.reads(nbformat.writes(executed), as_version=4)  # as it is read later
+    told.metadata["fmreport"] = {"sha256": inputs, "content": _told_sha256(told)}
+    return told
+
+
+def _told_sha256(told: NotebookNode) -> str:
+    """A hash of an executed notebook: one that was edited by hand is told again."""
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def _last_duration(profile: Profile, name: str) -> float:
@@ -403,16 +505,39 @@ def execute(profile: Profile, name: str, notebook: NotebookNode, inputs: str) ->
                 kernel_name=KERNEL,
                 progress_bar=False,
                 cwd=str(profile.project.notebooks),
+                execution_timeout=round(60 * profile.limits.cell_minutes),
                 extra_arguments=["--log-level=CRITICAL"],
             )
+            _check_it_ended(executed)
         except Exception as error:
             if output.is_file():
                 shutil.move(output, failed)
             return why(error)
-        executed.metadata["fmreport"] = {"sha256": inputs}
-        nbformat.write(executed, output)
+        for cell in executed.cells:
+            _shorten(cell, profile.limits.output_mb)
+        nbformat.write(stamped(executed, inputs), output)
         os.replace(output, target)
     return ""
+
+
+def _check_it_ended(executed: NotebookNode) -> None:
+    """Raise RuntimeError where a cell was not run to its end, as behind ``sys.exit(0)``."""
+    for number, cell in enumerate(executed.cells, 1):
+        if cell.cell_type == "code" and cell.source.strip():
+            if cell.metadata.get("papermill", {}).get("status") != "completed":
+                raise RuntimeError(f"it ended before its cell {number} of {len(executed.cells)}")
+            if any(one.output_type == "error" for one in cell.outputs):  # SystemExit among them
+                raise RuntimeError(f"it ended in its cell {number} of {len(executed.cells)}")
+
+
+def _shorten(cell: NotebookNode, most_mb: float) -> None:
+    """Put a notice in place of a cell's outputs where they are too large for a page."""
+    size = len(json.dumps(cell.get("outputs", [])))
+    if size > 1e6 * most_mb:
+        why = f"{size / 1e6:,.1f} MB of output, more than the {most_mb:g} of limits.output_mb"
+        text = f"This cell shows {why}."
+        meta = {"fmreport": {"kind": "notice"}}
+        cell.outputs = [new_output("display_data", data={"text/plain": text}, metadata=meta)]
 
 
 def _start_one_kernel() -> None:
@@ -464,6 +589,38 @@ def _kernel_environment(profile: Profile) -> Iterator[None]:
                     os.environ[name] = value
 
 
+# --- Records from elsewhere -------------------------------------------------------------------
+
+
+def take_records(profile: Profile, folder: Path) -> tuple[list[str], list[str]]:
+    """Copy records that are fresh for the profile's jobs from anywhere below a folder.
+
+    Returns the names of the jobs that got one, and of those that are still stale. Raises DataError
+    where there is no such folder.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: there is no such folder")
+    profile.folder.mkdir(parents=True, exist_ok=True)
+    waiting = {job.key: job for job in fitting.jobs(profile) if fitting.stale(job)}
+    taken = []
+    for path in sorted(folder.rglob(RESULT_FILE)):
+        try:
+            job = waiting.get(load(path.parent).key)
+        except ResultError:
+            continue
+        if job is not None:
+            with tempfile.TemporaryDirectory(dir=profile.folder, prefix=".taking-") as scratch:
+                copy = Path(scratch) / "record"
+                shutil.copytree(path.parent, copy)
+                job.folder.parent.mkdir(parents=True, exist_ok=True)
+                if job.folder.exists():
+                    job.folder.rename(Path(scratch) / "old")
+                copy.rename(job.folder)
+            taken.append(job.name)
+            del waiting[job.key]
+    return taken, [job.name for job in waiting.values()]
+
+
 # --- Words for the terminal -------------------------------------------------------------------
 
 
@@ -473,10 +630,11 @@ def why(error: Exception) -> str:
     from papermill.exceptions import PapermillExecutionError
 
     if isinstance(error, PapermillExecutionError):
-        return f"cell {error.exec_count}: {error.ename}: {error.evalue}".partition("\n")[0]
+        told = f"cell {error.exec_count}: {error.ename}: {error.evalue}".partition("\n")[0]
+        return textwrap.shorten(told, 300, placeholder=" ...")
     if isinstance(error, DeadKernelError):
         return "the kernel died (killed, or out of memory)"
-    return f"{type(error).__name__}: {error}".partition("\n")[0]
+    return textwrap.shorten(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
 
 
 def summary(outcome: Outcome) -> str:

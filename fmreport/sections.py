@@ -252,9 +252,7 @@ def show_training(model: Network, result: Result) -> None:
             of_stage = "" if everywhere else f" of {listed(having)}"
             notes.append(f" The training loss{of_stage} includes {field.replace('_', ' ')}.")
     if any(recipe.shift_averaging for recipe in model.recipes_.values()):
-        notes.append(
-            " Validation looks at the images as they are, a prediction also at moved ones."
-        )
+        notes.append(" Validation averages no moved images; a prediction does.")
     show_figure(
         plots.learning_curves(result.history),
         f"{literal(result.title)}: loss and validation accuracy by epoch.{''.join(notes)}",
@@ -432,12 +430,17 @@ def layer_table(model: Network) -> pd.DataFrame:
 
     def note(layer: nn.Module, _inputs: Any, output: torch.Tensor) -> None:
         known = (name for kind, name in LAYER_NAMES.items() if isinstance(layer, kind))
-        count = sum(parameter.numel() for parameter in layer.parameters())
+        count = sum(parameter.numel() for parameter in layer.parameters(recurse=False))
         shape = " × ".join(map(str, output.shape[1:]))  # noqa: RUF001 - a multiplication sign
         rows.append((next(known, type(layer).__name__), shape, count))
 
     network = model.network_.eval()
-    leaves = [layer for layer in network.modules() if not list(layer.children())]
+    leaves = [
+        layer
+        for layer in network.modules()
+        if not isinstance(layer, nn.Identity)
+        and (list(layer.parameters(recurse=False)) or not list(layer.children()))
+    ]
     hooks = [layer.register_forward_hook(note) for layer in leaves]
     network(model.inputs(np.zeros((1, *model.spec_.image_shape), np.uint8)))
     for hook in hooks:

@@ -156,9 +156,9 @@ def _write(study: Study, keys: dict[str, tuple[int, str]], known: dict[Any, Any]
 
 
 def trials(model: str, project: Project = HERE) -> int:
-    """How many settings of a model were tried in its kept search, on validation images."""
-    path = project.tables / f"{model}-search.csv"
-    return len(pd.read_csv(path)) if path.is_file() else 0
+    """How many settings of a model were tried on validation images, in its kept studies."""
+    paths = [project.tables / f"{model}-{kind}.csv" for kind in KINDS]
+    return sum(len(pd.read_csv(path)) for path in paths if path.is_file())
 
 
 # --- In a notebook ----------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from fmlib.scores import CALIBRATION_BINS, SMALLEST
 from fmreport import plots, studies
 from fmreport.compare import calibration, errors, table
 from fmreport.compare.significance import MARGIN
-from fmreport.compare.verdict import Comparison, Finding
+from fmreport.compare.verdict import Comparison, Finding, compare
 from fmreport.show import show_figure, show_table
 from fmreport.text import (
     interval,
@@ -42,7 +42,7 @@ COSTS = {  # columns of the overview, as the table calls them, and how it writes
 NEEDED = {  # of a need: a value, its scale, and how it is written
     "Correct (%)": ("accuracy", 100, ".1f"),
     "Train (s)": ("train_seconds", 1, ",.1f"),
-    "One image (ms)": ("latency_ms_p95", 1, ",.2f"),
+    "Image, 95% (ms)": ("latency_ms_p95", 1, ",.2f"),
 }
 ACCURACY = "Accuracy (%)"
 TARGETS = (0.95, 0.98, 0.99)  # accuracies that one may want of answers
@@ -70,13 +70,13 @@ def show_needs(found: Comparison, needs: Sequence[Finding]) -> None:
 def show_models(found: Comparison) -> None:
     """Every model's accuracy and what it costs most."""
     costs = _costs(found.local, "train_seconds", "fit_wall_seconds", "latency_ms_p95", "memory_mb")
+    medians = ", the median over its fits" if found.seeds["seeds"].max() > 1 else ""
     show_table(
         _accuracies(found.table).join(costs),  # a dash where it was measured elsewhere
         f"Every model: accuracy on {found.images:,} test images with its 95% interval, and what it "
-        f"costs, the median where a model has several fits. Times and memory are those of "
-        f"{_machine(found)}. “Training” counts training steps only, “whole fit” everything until "
-        "the model is ready; 95% of single images are classified within the time given; “added” "
-        f"memory{_kind_of_memory(found)} is what the fit needs on top of the "
+        f"costs{medians}, on {_machine(found)}. “Training” counts training steps only, “whole fit” "
+        "everything until the model is ready; 95% of single images take no longer than given; "
+        f"“added” memory{_kind_of_memory(found)} is what the fit needs on top of up to "
         f"{found.local['baseline_mb'].max():,.0f} MiB that Python, the libraries and the images "
         "take. Bold: the best of a column.",
         "models",
@@ -89,12 +89,12 @@ def show_costs(found: Comparison) -> None:
     """Every model's time for an image, its memory and its size."""
     names = ("latency_ms", "latency_ms_p95", "predict_seconds", "memory_mb", "process_mb")
     costs = _costs(found.local, *names, "model_mb")
+    size = "; and the fitted model's size on disk" if COSTS["model_mb"][0] in costs else ""
     show_table(
         costs,
         f"Time for a single image, the median and what 95% of images stay below, and for all "
-        f"{found.images:,} test images together; memory"
-        f"{_kind_of_memory(found)} that a fit adds, and the peak of its whole process; and the "
-        f"fitted model's size on disk. All on {_machine(found)}.",
+        f"{found.images:,} test images together; memory{_kind_of_memory(found)} that a fit adds, "
+        f"and the peak of its whole process{size}. All on {_machine(found)}.",
         "costs",
         best=dict.fromkeys(costs, "min"),
         formats=_formats(costs),
@@ -194,9 +194,9 @@ def show_given(found: Comparison) -> None:
     )
     show_table(
         shown.loc[list(found.runs)].rename_axis("Model"),
-        "What each model was given: settings tried on validation images; of networks also "
-        "epochs of training, the views of an image that a prediction averages, and the accuracy "
-        "with and without that.",
+        "What each model was given: settings tried on validation images, in searches and "
+        "ablations; of networks also epochs of the last stage of training, the views of an image "
+        "that a prediction averages, and the accuracy with and without that.",
         "given",
         formats={"epochs": ",.0f", "views": ",.0f"}
         | dict.fromkeys(("accuracy (%)", "of one view (%)"), ".2f"),
@@ -211,7 +211,10 @@ def show_validation(found: Comparison) -> None:
     if higher == fits:
         words = f"All {fits:,} fits score higher on their validation images."
     if 2 * higher > fits:
-        words += " A number that was chosen on validation images promises more than it keeps."
+        words += (
+            " They come from the training set, and settings were chosen by them: a model keeps "
+            "less than it scores there."
+        )
     display(Markdown(words))
     columns = ["validation", "test", "difference"]
     show_table(
@@ -264,12 +267,11 @@ def show_calibration(found: Comparison) -> None:
         shown.rename_axis("Model"),
         f"Log loss and expected calibration error (ECE, {CALIBRATION_BINS} bins of equal width) on "
         "the test images, before and after temperature scaling; the interval is that of the scaled "
-        "ECE, and beside it stands the scaled ECE in bins of equally many images. “If perfect”: "
-        "what perfectly calibrated probabilities of the same confidence would show on so many "
-        "images, on average to the 95th percentile; an error in there cannot be told from none, "
-        "and where the least one lies there no best value is marked. No probability counts as "
-        f"smaller than {SMALLEST:g} before scaling, which spares trees, whose leaves give many a "
-        "class none at all.",
+        "ECE, and “equal mass” is the scaled ECE in bins of equally many images. “If perfect”: the "
+        "ECE expected of perfectly calibrated probabilities, its mean to its 95th percentile; a "
+        "value in this range shows no miscalibration, and none is marked as the best there. "
+        f"Probabilities below {SMALLEST:g} count as that before scaling, because tree leaves give "
+        "some classes probability 0.",
         "calibration",
         best=dict.fromkeys(best, "min"),
         formats={"T": ".2f"} | dict.fromkeys([*[*names.values()][1:], "equal mass"], ".3f"),
@@ -281,7 +283,7 @@ def show_answered(found: Comparison) -> None:
     curve = calibration.answered(found.runs, found.temperatures)
     show_figure(
         plots.answered_curves(curve),
-        "Accuracy of the answers when only the surest images are answered, of the most accurate "
+        "Accuracy when only the most confident predictions count, of the most accurate "
         f"{min(plots.CURVES, len(found.runs))} models.",
         "answered",
     )
@@ -294,57 +296,57 @@ def show_answered(found: Comparison) -> None:
     }
     show_table(
         pd.DataFrame(columns).loc[list(found.runs)].rename_axis("Model"),
-        "How many of the images a model may answer to be so accurate on them, and from which "
-        "scaled confidence on. This is read off the test images, so it promises a little too much.",
+        "Share of images that can be classified at a given accuracy, and the threshold of scaled "
+        "confidence, in brackets. Thresholds are chosen on the test images, so they are slightly "
+        "optimistic.",
         "thresholds",
     )
 
 
-def show_looks(project: Project, profile: str = "cpu") -> None:
+def show_looks(project: Project) -> None:
     """How often the test images were looked at: all accuracies that were published."""
     if not project.publications.is_file():
         display(Markdown("No publication is on record."))
         return
-    every = pd.read_csv(project.publications)
-    own = every[every["profile"] == profile]
-    scores = 100 * own.pivot_table("accuracy", "model", "publication")
-    models = list(scores.index)
-    scores.index = [literal(MODELS[name].title) if name in MODELS else name for name in models]
-    scores.columns = [str(number) for number in scores.columns]
-    tried = pd.Series([studies.trials(name, project) for name in models], scores.index)
-    days = own.drop_duplicates("publication")["date"]
-    show_table(
-        scores.assign(**{"settings tried": tried}).rename_axis("Model"),
-        f"Accuracy (%) on the test images in each of the {len(days)} earlier publications of the "
-        f"profile {profile}, {days.iloc[0]} to {days.iloc[-1]}, means over seeds; and how many "
-        "settings were tried on validation images. Between publications recipes changed, with "
-        "validation images to choose by; yet whoever publishes often sees often.",
-        "looks",
-        formats=dict.fromkeys(scores.columns, ".2f"),
-    )
+    for profile, own in pd.read_csv(project.publications).groupby("profile"):
+        scores = 100 * own.pivot_table("accuracy", "model", "publication")
+        models = list(scores.index)
+        scores.index = [literal(MODELS[one].title) if one in MODELS else one for one in models]
+        scores.columns = [str(number) for number in scores.columns]
+        days = own.drop_duplicates("publication")["date"]
+        show_table(
+            scores.rename_axis("Model"),
+            f"Accuracy (%) on the test images in each of the {len(days)} publications of the "
+            f"profile {profile}, {days.iloc[0]} to {days.iloc[-1]}, means over seeds. Between them "
+            "recipes changed, with validation images to choose by; yet whoever publishes often "
+            "sees often.",
+            f"looks-{profile}",
+            formats=dict.fromkeys(scores.columns, ".2f"),
+        )
 
 
-def published(profile: Profile, name: str, data_sha256: str) -> pd.DataFrame | None:
-    """An overview of the published results of another profile on the same data; None of none."""
+def published(profile: Profile, name: str, data_sha256: str) -> Comparison | None:
+    """The published results of another profile on the same data; None of none."""
     folder = profile.project.published(name) / "results"
     if name == profile.name or not folder.is_dir():
         return None
     results = [load(path) for path in sorted(folder.glob("*/seed-*"))]
     if not results or results[0].data_sha256 != data_sha256:
         return None
-    return table.overview(table.by_model(results))
+    return compare(results)
 
 
-def show_published(name: str, overview: pd.DataFrame | None) -> None:
+def show_published(name: str, found: Comparison | None) -> None:
     """The published results of another profile, on its own machine; nothing of None."""
-    if overview is None:
+    if found is None:
         return
+    overview = found.table
     costs = _costs(overview, "train_seconds", "fit_wall_seconds", "latency_ms", "vram_mb")
     machines = listed(dict.fromkeys(overview["machine"]))
     show_table(
         _accuracies(overview).join(costs),
-        f"What the profile {name} gives on {machines}. Its recipes are made for that machine, so "
-        "its times stand beside no others of this report.",
+        f"What the profile {name} gives on {machines}; one image: the median. Its recipes are made "
+        "for that machine, so its times are compared with no others of this report.",
         f"published-{name}",
         best={ACCURACY: "max"} | dict.fromkeys(costs, "min"),
         formats={ACCURACY: ".1f"} | _formats(costs),

@@ -20,23 +20,23 @@ from fmreport.plots import short_number
 
 COSTS = {
     "train_seconds": ("training time", "s", "trains fastest"),
-    "latency_ms_p95": ("time for an image (95th percentile)", "ms", "answers fastest"),
+    "latency_ms_p95": ("time for an image (95th percentile)", "ms", "classifies fastest"),
     "memory_mb": ("memory for training", "MiB", "needs least memory"),
 }
 LIMITS = {  # how advice names a limit
-    "train_seconds": "training may take no more than {limit} s",
-    "latency_ms_p95": "an image must be answered within {limit} ms",
+    "train_seconds": "training must finish within {limit} s",
+    "latency_ms_p95": "one image must be classified within {limit} ms",
 }
-TIMED = {"train_seconds": "Trained within {limit}", "latency_ms_p95": "Answers within {limit}"}
-NEEDS = {"readable": ("Readable decisions", "a person can follow each step")}
+TIMED = {"train_seconds": "Trained within {limit}", "latency_ms_p95": "Classifies within {limit}"}
+NEEDS = {"readable": ("Traceable decisions", "each is a path of questions")}
 COMPARED = (
     " Models are compared on the same images, which is sharper; but a tie means “not told apart”, "
     "never “equal”, and the score of whichever model leads is slightly optimistic, because it was "
     "picked on these images."
 )
 TIMED_ONCE = (
-    "Every time is that of one run. On another day the same training is slower or faster, so small "
-    "gaps mean nothing."
+    "Every time is that of one run. On a machine that others share the same training may take "
+    "twice as long on another day, so that only large gaps mean anything."
 )
 ONE_RECIPE = (
     "Each model is judged by one recipe. A network stops after the epochs that its profile gives "
@@ -173,27 +173,32 @@ def advice(needs: Sequence[Finding]) -> str:
         return "**There are no results, so there is no advice.**"
     first, *others = needs
     best, values = literal(first.models[0]), first.values
-    score = f"{values['accuracy']:.1%} of {values['images']:,} test images classified correctly"
+    score = f"{values['accuracy']:.1%} of {values['images']:,} test images correctly"
     few = f" {FEW}" if values["images"] < verdict.FEW_IMAGES else ""
     if values["models"] == 1:
-        return f"Only **{best}** has a result: {score}. There is nothing to choose from.{few}"
+        alone = f"Only **{best}** has a result: it classifies {score}."
+        return f"{alone} There is nothing to choose from.{few}"
     untold = [literal(name) for name in values["tied"]]
-    told = f"Take **{best}**: with {score} it is the most accurate."
+    told = f"Use **{best}**, the most accurate model: it classifies {score}."
     if len(untold) == values["models"] - 1:
-        told = f"No model is told apart from **{best}**, which scored highest: {score}."
+        told = (
+            f"No model is told apart from **{best}**, which scores highest: it classifies {score}."
+        )
     elif untold:
-        told = f"Take **{best}**, which scored highest: {score}; not told apart: {some(untold)}."
+        told = f"Use **{best}**, which scores highest: it classifies {score}."
+        told += f" Not told apart from it: {some(untold)}."
     if fastest := values["fastest"]:
         told += f" Of these **{literal(fastest)}** trains fastest."
     limited = [one for one in others if one.values["need"] in LIMITS]
     reasons: dict[str, list[str]] = {}
+    where = "Without a GPU, if" if others and others[-1].values["need"] == "gpu" else "If"
     for one in limited:
         if one.models and one.models != first.models:
             name = f"**{literal(one.models[0])}** ({one.values['accuracy']:.1%})"
             limit = LIMITS[one.values["need"]].format(limit=f"{one.values['limit']:,g}")
             reasons.setdefault(name, []).append(limit)
     for name, limits in reasons.items():
-        told += f" Where {' or '.join(limits)}, take {name}."
+        told += f" {where} {' or '.join(limits)}, use {name}."
     if limited and all(one.models == first.models for one in limited):
         told += " It also keeps within the limits of time below."
     return told + few
@@ -204,9 +209,10 @@ def need_words(finding: Finding) -> tuple[str, str]:
     values, need = finding.values, finding.values["need"]
     if need in NEEDS:
         return NEEDS[need]
-    if need == "gpu":
-        return "With a GPU", f"on {values['machine'].partition(' (')[0]}"
     tied = f"not told apart: {some(values['tied'], 2)}" if values["tied"] else ""
+    if need == "gpu":
+        on = f"on {values['machine'].partition(' (')[0]}"
+        return "With a GPU", "; ".join(filter(None, [on, tied]))
     if need == "accuracy":
         alone = "" if values["models"] == 1 else "told apart from every other"
         return "Most accurate", tied or alone
@@ -221,10 +227,13 @@ def certainty(found: Comparison) -> str:
     """How sure the answer is, in a line."""
     if not found.runs:
         return ""
-    margins = 50 * (found.table["high"] - found.table["low"])
-    about = "recipes, not single fits" if found.of_recipes else "single fits, not recipes"
+    margins = spread(50 * (found.table["high"] - found.table["low"]), ".1f")
+    margins = margins.replace("to ", "to ±")
+    seeds = "each model was trained once"
+    if found.of_recipes:
+        seeds = f"each model was trained with up to {found.seeds['seeds'].max()} seeds"
     return (
-        f"An accuracy is known to about ±{margins.max():.1f} points; what is compared is {about}: "
+        f"An accuracy is known to about ±{margins} points, and {seeds}: "
         "[how sure is that?](#how-sure-is-that)"
     )
 
@@ -234,10 +243,9 @@ def not_considered(found: Comparison) -> str:
     names = [literal(name) for name in verdict.dominated(found)]
     if not names:
         return ""
-    whom = "than it" if len(names) == 1 else "than each of them"
     return (
-        f"Not worth considering, if accuracy and training time decide: {listed(names)}. Another "
-        f"model is at least as accurate and trains faster {whom}."
+        "Need not be considered where only accuracy and training time count, as another model is "
+        f"at least as accurate and trains faster: {listed(names)}."
     )
 
 
@@ -285,14 +293,14 @@ def _ties(values: Values, leaders: Sequence[str]) -> str:
 
 def _each_tie(values: Values, others: Sequence[str]) -> str:
     """How far behind each of the tied is, and whether that is as good as nothing."""
-    behind = values["behind"]
-    shown = [f"{literal(name)} {difference(behind[name])}" for name in others[:3]]
-    more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-    told = f" Behind by: {'; '.join(shown)}{more}."
-    if equal := [literal(name) for name in others if behind[name]["equivalent"]]:
-        margin = 100 * significance.MARGIN
-        told += f" Equivalent to the best within {margin:g} points: {listed(equal)}."
-    return told
+    told = ""
+    for name in others[:3]:
+        behind = values["behind"][name]
+        told += f" {literal(name)} is {difference(behind)} behind"
+        if behind["equivalent"]:
+            told += f", which is equivalent within {100 * significance.MARGIN:g} points"
+        told += "."
+    return told + (f" And {len(others) - 3} more." if len(others) > 3 else "")
 
 
 def _with_accuracy(accuracies: Mapping[str, float]) -> str:
@@ -400,7 +408,7 @@ def _elsewhere(values: Values, *names: str) -> str:
 def _costs(values: Values) -> str:
     return (
         f"Times and memory are those of {values['machine']}. "
-        f"Memory{kind_of_memory(values['with_gpu'])} is what training needs on top of the "
+        f"Memory{kind_of_memory(values['with_gpu'])} is what training needs on top of up to "
         f"{short_number(values['baseline_mb'])} MiB that Python, the libraries and the images take."
     )
 
@@ -432,7 +440,10 @@ def _near(values: Values, *names: str) -> str:
 
 def _front_by_chance(values: Values, *_names: str) -> str:
     each = [f"{literal(slow)} (with {literal(fast)})" for slow, fast in values["pairs"]]
-    return f"More accurate, but statistically tied with a model that trains faster: {listed(each)}."
+    return (
+        "On the Pareto front, but statistically tied with the next that trains faster: "
+        f"{listed(each)}."
+    )
 
 
 # --- Transfer, probabilities, classes ---
@@ -463,7 +474,7 @@ def _scaling(values: Values, best: str) -> str:
 def _scaling_harms(values: Values, *names: str) -> str:
     rows = zip(names, values["rows"], strict=True)
     each = [f"{name} ({before:.3f} to {after:.3f})" for name, (_, before, after) in rows]
-    which = "Temperature scaling, which lowers log loss, raises the calibration error of"
+    which = "Temperature scaling, fitted to log loss, raises the calibration error of"
     return f"{which} {listed(each)}."
 
 
@@ -505,18 +516,18 @@ def share_answered(limit: pd.Series) -> str:
     """A row of ``calibration.thresholds`` as words: "87% (0.93)", or "none"."""
     if pd.isna(limit["share"]):
         return "none"
-    return f"{limit['share']:.0%} ({limit['confidence']:.2f})"
+    return f"{limit['share']:.1%} ({limit['confidence']:.2f})"
 
 
 def hard_sentence(found: Comparison, missed: pd.DataFrame, doubtful: pd.DataFrame) -> str:
     """How many images every model gets wrong, and how many labels are doubtful."""
     if not found.runs:
         return ""
-    told = "No test image is wrong for every model."
+    told = "No test image is misclassified by every model."
     if len(missed):
         told = (
-            f"{len(missed):,} of {found.images:,} test images are wrong for every model: no choice "
-            "among these models would get them right."
+            f"Every model misclassifies {len(missed):,} of the {found.images:,} test images, so no "
+            "choice among them would help there."
         )
     unanimous = len(doubtful) and doubtful["share"].min() == 1
     agreed = " On every one of them all models agree." if unanimous else ""
@@ -557,13 +568,13 @@ def surprises(found: Comparison, images: Images) -> str:
     if any(issubclass(MODELS[name], Estimator) for name in models & MODELS.keys()):
         copy = images[0].size * len(images) * 4 / 2**20
         words.append(
-            "The memory of a classical model is mostly not the model: it learns from copies of the "
-            f"images as numbers of four bytes, of which one takes {copy:,.0f} MiB."
+            "The memory of a classical model is mostly not the model: it trains on float32 copies "
+            f"of the images, {copy:,.0f} MiB each."
         )
     if "random_forest" in models:
         words.append(
-            "A forest hands its trees to threads at every call, which for a single image takes "
-            "longer than asking the trees."
+            "For a single image, starting threads takes the forest longer than evaluating its "
+            "trees."
         )
     return " ".join(words)
 
@@ -589,7 +600,10 @@ def _precision(values: Values, *names: str) -> str:
 
 def _deterministic(_values: Values, *names: str) -> str:
     draw = "draws" if len(names) == 1 else "draw"
-    return f"{listed(names)} {draw} nothing at random in training: one fit is enough."
+    return (
+        f"{listed(names)} {draw} nothing at random in training: one fit is made, and another seed "
+        "would change its split of the images alone."
+    )
 
 
 def _trained_once(values: Values, *names: str) -> str:
@@ -607,6 +621,13 @@ def _times_vary(values: Values) -> str:
         "Times are medians over a model's fits. The slowest fit of a model took up to "
         f"{values['ratio']:.1f} times as long as its quickest here, and “faster” is said only "
         "beyond that."
+    )
+
+
+def _contended(_values: Values, *names: str) -> str:
+    return (
+        f"Measured beside other work on the machine, so that their times are left out: "
+        f"{listed(names)}. `make report RETIME=1` measures them again."
     )
 
 
@@ -644,6 +665,7 @@ WORDS: dict[str, Callable[..., str]] = {
     "trained once": _trained_once,
     "times vary": _times_vary,
     "timed once": lambda _: TIMED_ONCE,
+    "contended": _contended,
     "twins": _twins,
     "from scratch": _from_scratch,
     "one recipe": lambda _: ONE_RECIPE,

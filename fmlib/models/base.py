@@ -39,9 +39,10 @@ class Model:
     Probabilities have a column a class, also for one that training never saw.
     """
 
-    name: ClassVar[str] = ""  # these three are set by `register`
+    name: ClassVar[str] = ""  # these four are set by `register`
     title: ClassVar[str] = ""
     family: ClassVar[str] = ""
+    readable: ClassVar[bool] = False  # whether a person can follow how it decides
     kept: ClassVar[tuple[str, ...]] = ()  # what a fit finds and a model's file does not hold
     deterministic: ClassVar[bool] = False  # whether nothing in its training is random
 

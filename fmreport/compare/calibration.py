@@ -20,7 +20,7 @@ from fmreport.compare.significance import Difference, Runs, correct, difference,
 
 Proba = NDArray[np.floating]
 Temperatures = Mapping[str, Sequence[float]]  # of each model's fits, in their order
-SHARES = tuple(np.arange(1, 101) / 100)
+SHARES = tuple(np.arange(1, 1001) / 1000)
 
 
 def temperatures(runs: Runs) -> dict[str, list[float]]:

@@ -29,6 +29,8 @@ FIELDS = {  # an overview's columns, and what they are called in a result
     "parameters": "parameter_count",
     "flops": "flops_per_image",
 }
+# what other work on the machine changes
+TIMES = ("train_seconds", "fit_wall_seconds", "predict_seconds", "latency_ms", "latency_ms_p95")
 SPREAD = ("train_seconds", "fit_wall_seconds", "latency_ms_p95")  # costs that another day changes
 OVERVIEW = ["family", "accuracy", "low", "high", "seeds", "deterministic", "pretrained", "machine"]
 OVERVIEW += [*FIELDS, *(f"{cost}_{end}" for cost in SPREAD for end in ("least", "most"))]
@@ -69,10 +71,11 @@ def overview(runs: Runs) -> pd.DataFrame:
     """A row a model: mean accuracy over its seeds with its 95 % interval, and every cost.
 
     Seconds, milliseconds and MiB as named; a cost is the median over the fits on the machine of the
-    first. ``memory_mb`` is RAM above the process's baseline, ``baseline_mb``, plus peak video
-    memory; ``process_mb`` the whole process's RAM; ``parameters`` and ``flops`` are NaN where
-    unknown. ``seeds`` counts the fits. Of each cost in ``SPREAD``, ``<cost>_least`` and
-    ``<cost>_most`` are the extremes of these fits.
+    first, a time over those of them that were not measured beside other work, NaN of none.
+    ``memory_mb`` is RAM above the process's baseline, ``baseline_mb``, plus peak video memory;
+    ``process_mb`` the whole process's RAM; ``parameters`` and ``flops`` are NaN where unknown.
+    ``seeds`` counts the fits. Of each cost in ``SPREAD``, ``<cost>_least`` and ``<cost>_most`` are
+    the extremes of these fits.
     """
     index = pd.Index(runs, dtype=object, name="model")
     table = pd.DataFrame(map(_overview_row, runs.values()), index, columns=OVERVIEW)
@@ -85,15 +88,18 @@ def overview(runs: Runs) -> pd.DataFrame:
 def _overview_row(fits: Fits) -> dict[str, object]:
     first, machine = fits[0], fits[0].environment.machine_id
     here = [fit for fit in fits if fit.environment.machine_id == machine]
+    quiet = [fit for fit in here if not fit.contended]
     mean, low, high = accuracy(correct(fits))
     row: dict[str, object] = {"accuracy": mean, "low": low, "high": high, "seeds": len(fits)}
     row |= {"family": first.family, "deterministic": is_deterministic(first)}
     row |= {"pretrained": is_pretrained(first), "machine": machine}
     for name, field in FIELDS.items():
-        known = [value for fit in here if (value := getattr(fit, field)) is not None]
+        of = quiet if name in TIMES else here
+        known = [value for fit in of if (value := getattr(fit, field)) is not None]
         row[name] = float(np.median(known)) if known else np.nan
         if name in SPREAD:
-            row |= {f"{name}_least": min(known), f"{name}_most": max(known)}
+            ends = (min(known), max(known)) if known else (np.nan, np.nan)
+            row |= {f"{name}_least": ends[0], f"{name}_most": ends[1]}
     return row
 
 
@@ -129,8 +135,8 @@ def time_spread(table: pd.DataFrame, cost: str = "train_seconds") -> float:
     1 where no model has several: then nothing is known of how costs vary.
     """
     several = table[table["seeds"] > 1]
-    ratios = several[f"{cost}_most"] / several[f"{cost}_least"]
-    return float(max(ratios.max(), 1.0)) if len(several) else 1.0
+    ratios = (several[f"{cost}_most"] / several[f"{cost}_least"]).dropna()
+    return float(max(ratios.max(), 1.0)) if len(ratios) else 1.0
 
 
 def validation_table(runs: Runs) -> pd.DataFrame:
@@ -157,18 +163,24 @@ def validation_table(runs: Runs) -> pd.DataFrame:
 def advantages(runs: Runs) -> pd.DataFrame:
     """What each network was given that others were not: a row a network.
 
-    Columns views (averaged at prediction), accuracy, one_view (accuracy without averaging, NaN
-    where it is not known), epochs; means over seeds, fractions.
+    Columns views (averaged at prediction), accuracy, one_view (accuracy without averaging), epochs;
+    means over seeds, fractions, NaN where not known.
     """
     rows = {}
     for name, fits in runs.items():
         if fits[0].history:
             without = [fit.one_view_accuracy for fit in fits]
             alone = np.nan if None in without else float(np.mean(without))
-            epochs = float(np.median([len(fit.history) for fit in fits]))
-            rows[name] = [fits[0].views, _mean_accuracy(fits), alone, epochs]
+            epochs = float(np.median([_last_stage(fit) for fit in fits]))
+            views = np.nan if fits[0].views is None else fits[0].views
+            rows[name] = [views, _mean_accuracy(fits), alone, epochs]
     columns = ["views", "accuracy", "one_view", "epochs"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+
+
+def _last_stage(fit: Result) -> int:
+    """How many epochs the last stage of training had."""
+    return sum(epoch.stage == fit.history[-1].stage for epoch in fit.history)
 
 
 def pareto(cost: ArrayLike, value: ArrayLike) -> NDArray[np.bool_]:

@@ -128,7 +128,7 @@ def near_best(found: Comparison, points: float) -> list[str]:
 
 def fastest_tied(found: Comparison) -> tuple[str, str] | None:
     """The fastest to train of the tied and the best of them, where that saves half the time."""
-    cost = found.local.loc[found.local.index.isin(found.tied), "train_seconds"]
+    cost = found.local.loc[found.local.index.isin(found.tied), "train_seconds"].dropna()
     if len(cost) < 2 or 2 * cost.min() >= cost.iloc[0]:  # a smaller saving is no reason
         return None
     return cost.idxmin(), cost.index[0]
@@ -138,10 +138,15 @@ def affordable(found: Comparison, budgets: Mapping[str, float]) -> list[Affordab
     """What each of ``budgets``, a limit a column of the overview, buys on the one machine."""
     bought = []
     for cost, limit in budgets.items():
+        if not found.local[cost].notna().any():
+            continue
         within = found.local[found.local[cost] <= limit]
         names = within.sort_values(["accuracy", cost], ascending=[False, True]).index
-        best = names[0] if len(names) else None
-        tied = [name for name in names[1:] if found.p_values.loc[best, name] >= ALPHA]
+        best, tied = None, []
+        if len(names):
+            best = names[0]
+            behind = significance.against_best({name: found.correct[name] for name in names})
+            tied = [name for name in behind.index if behind.loc[name, "p_holm"] >= ALPHA]
         bought.append(Affordable(cost, limit, best, tied, found.local[cost].idxmin()))
     return bought
 
@@ -335,11 +340,11 @@ def _about_probabilities(found: Comparison) -> Iterator[Finding]:
 
 
 def needs(
-    found: Comparison, budgets: Mapping[str, float] = BUDGETS, gpu: pd.DataFrame | None = None
+    found: Comparison, budgets: Mapping[str, float] = BUDGETS, gpu: Comparison | None = None
 ) -> Iterator[Finding]:
     """Which model to take for which need, the most accurate first; nothing without results.
 
-    ``gpu`` is an overview of models on a GPU, whose times stand for themselves.
+    ``gpu`` compares models on a GPU, whose times stand for themselves.
     """
     if not found.runs:
         return
@@ -356,8 +361,9 @@ def needs(
         yield _need(bought.cost, here, bought.best, **values)
     if clear := next((name for name, fits in found.runs.items() if is_readable(fits[0])), None):
         yield _need("readable", here, clear)
-    if gpu is not None and len(gpu):
-        yield _need("gpu", gpu, gpu.index[0], machine=gpu["machine"].iloc[0])
+    if gpu is not None and gpu.runs:
+        machine, tied = gpu.table["machine"].iloc[0], gpu.tied[1:]
+        yield _need("gpu", gpu.table, gpu.tied[0], machine=machine, tied=tied)
 
 
 def _need(need: str, overview: pd.DataFrame, name: str | None, **values: Any) -> Finding:
@@ -395,6 +401,9 @@ def limits(found: Comparison) -> Iterator[Finding]:
     if once:
         values = {"rest": len(once) + len(fixed) == len(seeds), "others": bool(fixed)}
         yield Finding("trained once", once, values)
+    beside = tuple(local.index[local["train_seconds"].isna()])
+    if beside:
+        yield Finding("contended", beside)
     if (local["seeds"] > 1).any():
         yield Finding("times vary", (), {"ratio": table.time_spread(local)})
     else:

@@ -178,7 +178,7 @@ function explorer(section) {
     return table;
   }
 
-  const [modelLabel, model] = choice("What does this model take for what?", data.models, 0);
+  const [modelLabel, model] = choice("Confusion matrix of", data.models, 0);
   const box = element("div", { className: "scroll matrix", tabIndex: 0, role: "region", ariaLabel: "Errors of the model" });
   const draw = () => {
     box.replaceChildren(matrix(+model.value));
@@ -209,7 +209,8 @@ function explorer(section) {
   compare();
 
   const intro = element("p", { className: "title", textContent: "Image by image" });
-  const parts = [intro, modelLabel, box];
+  const hint = element("p", { textContent: "Rows: true class, columns: predicted class. Press a number to see its images." });
+  const parts = [intro, modelLabel, hint, box];
   if (data.models.length > 1) parts.push(firstLabel, secondLabel, buttons);
   if (data.images.length < data.all) {
     parts.push(element("p", { textContent: `The first ${data.images.length} of ${data.all} images that a model gets wrong.` }));

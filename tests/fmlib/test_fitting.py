@@ -154,7 +154,7 @@ CASES: dict[str, tuple[str, dict[str, str], set[str]]] = {
     ),
     "a recipe's default": (
         "fmlib/training.py",
-        swap("epochs: PositiveInt = 5", "epochs: int = 6"),
+        swap("epochs: int = Field(default=5", "epochs: int = Field(default=6"),
         ALL,
     ),
     "a parameter": (PROFILE_FILE, swap("max_depth: 10", "max_depth: 9"), {"decision_tree"}),
@@ -333,7 +333,7 @@ def files_in(root: Path) -> list[str]:
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
 
 
-RECORD = ["model.skops", "predictions.npz", "result.json"]
+RECORD = ["manifest.json", "model.skops", "predictions.npz", "result.json"]
 
 
 @pytest.fixture(scope="module")
@@ -443,7 +443,7 @@ class Ear(training.Progress):
     def __init__(self) -> None:
         self.started, self.steps, self.rows = [], 0, []
 
-    def start(self, stage: str, epochs: int, steps: int) -> None:
+    def start(self, stage: str, epochs: int, steps: int, done: int = 0) -> None:
         self.started.append((stage, epochs, steps))
 
     def step(self) -> None:

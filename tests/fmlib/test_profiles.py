@@ -6,6 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fmlib.models  # noqa: F401 - which makes the models known
 from fmlib.profiles import Profile, ProfileError, available_profiles, load_dataset, load_profile
@@ -146,7 +149,7 @@ MISTAKES = {
     ),
     "not a number": (
         model("{recipe: {lr: .nan}}"),
-        "models.mlp.recipe.lr: input should be greater than 0, got nan",
+        "models.mlp.recipe.lr: wanted a number that is finite, got nan",
     ),
     "1e-3": (
         model("{recipe: {lr: 1e-3}}"),
@@ -210,3 +213,65 @@ def test_a_profile_knows_its_data_and_where_its_records_lie(profile, tmp_path, s
     assert one.data().data_sha256 == load_dataset("sample").data_sha256 == sample.data_sha256
     assert one.folder == tmp_path / "build" / "mine"
     assert one.results == tmp_path / "build" / "mine" / "results"
+
+
+# --- Files that are no profile, however they are written ---------------------------------------
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{new}: &{new} [{', '.join([f'*{old}'] * 8)}]\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+)
+HEAD = "description: d\ndataset: sample\nmodels: "
+NO_PROFILES = {
+    "a bomb of aliases": (BOMB.encode(), "more than 20,000 values"),
+    "nested deeply": (b"[" * 50_000, "nested too deeply|not YAML"),
+    "ten megabytes": (b"# " + b"x" * 10_000_000, "wanted at most 1,000,000"),
+    "infinite": (f"{HEAD}{{mlp: {{recipe: {{lr: .inf}}}}}}".encode(), r"lr: .* finite, got inf"),
+    "no number": (f"{HEAD}{{mlp: {{recipe: {{lr: .nan}}}}}}".encode(), "finite, got nan"),
+    "endless": (f"{HEAD}{{mlp: {{recipe: {{epochs: {10**12}}}}}}}".encode(), "less than or equal"),
+    "Latin-1": ("description: Schön\n".encode("latin-1"), "not UTF-8"),
+    "UTF-16": ("description: d\n".encode("utf-16"), "not UTF-8"),
+    "a list": (b"- a\n- b\n", "wanted keys and values"),
+    "nothing": (b"", "wanted keys and values"),
+    "a tag that would run code": (b"a: !!python/object/apply:os.system ['true']", "not YAML"),
+}
+
+
+@pytest.mark.parametrize("name", NO_PROFILES)
+def test_what_is_no_profile_is_refused_in_a_line_and_at_once(name, tmp_path):
+    content, says = NO_PROFILES[name]
+    path = tmp_path / "odd.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ProfileError, match=says) as caught:
+        load_profile(str(path))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + ".yaml", "a/b/c", "../nowhere", "\0.yaml"])
+def test_a_name_that_can_be_no_file_is_told_in_a_line(name):
+    with pytest.raises((ProfileError, ValueError)) as caught:
+        load_profile(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_profile_reached_by_another_path_builds_in_its_own_folder():
+    profile = load_profile(str(HERE.params / ".." / "params" / "smoke.yaml"))
+    assert profile.folder == HERE.build / "smoke" == load_profile("../params/smoke").folder
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+
+
+def nested(inner: st.SearchStrategy) -> st.SearchStrategy:
+    keys = st.text(max_size=8)
+    return st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3)
+
+
+@given(content=st.recursive(PLAIN, nested, max_leaves=12))
+def test_whatever_a_profile_has_it_is_loaded_or_refused_in_words(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("fuzz") / "odd.yaml"
+    path.write_text(yaml.safe_dump({"description": "d", "models": content}), encoding="utf-8")
+    try:
+        load_profile(str(path))
+    except ProfileError as error:
+        assert str(error)

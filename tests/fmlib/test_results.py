@@ -41,7 +41,8 @@ def files_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-WHOLE = ["alpha/seed-9/predictions.npz", "alpha/seed-9/result.json"]
+FILES = ("manifest.json", "predictions.npz", "result.json")
+WHOLE = [f"alpha/seed-9/{name}" for name in FILES]
 
 
 def assert_same(one: Result, other: Result) -> None:
@@ -140,6 +141,7 @@ def edit(**changes: Any) -> Damage:
             content[key] = value(content[key]) if callable(value) else value
         kept = {key: value for key, value in content.items() if value is not ...}
         path.write_text(json.dumps(kept))
+        results.write_manifest(folder)  # or that alone would be told
 
     return damage
 
@@ -155,6 +157,7 @@ def rewrite(**changes: Callable[[np.ndarray], np.ndarray | None]) -> Damage:
             content[name] = change(content.get(name))
         kept = {name: array for name, array in content.items() if array is not None}
         np.savez_compressed(path, **kept)
+        results.write_manifest(folder)
 
     return damage
 
@@ -280,6 +283,37 @@ def test_a_record_that_cannot_be_trusted_is_refused_in_a_line(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
+def by_hand(**changes: Any) -> Damage:
+    """Like ``edit`` or ``rewrite``, without a manifest that agrees."""
+
+    def damage(folder: Path) -> None:
+        manifest = (folder / "manifest.json").read_bytes()
+        if "train_seconds" in changes:
+            edit(**changes)(folder)
+        else:
+            rewrite(**changes)(folder)
+        (folder / "manifest.json").write_bytes(manifest)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        by_hand(train_seconds=lambda seconds: seconds / 2),
+        by_hand(proba=lambda proba: np.where(proba == proba.max(1, keepdims=True), proba, 0)),
+        by_hand(**dict.fromkeys(("proba", "labels"), lambda array: np.roll(array, 1, axis=0))),
+        gone("manifest.json"),
+    ],
+    ids=["seconds", "the same guesses", "rolled together", "no manifest"],
+)
+def test_what_was_edited_by_hand_is_refused_though_it_agrees_with_itself(tmp_path, damage):
+    folder = save(record(), tmp_path)
+    damage(folder)
+    with pytest.raises(ResultError):
+        load(folder)
+
+
 def test_another_machines_rounding_is_no_contradiction(tmp_path):
     folder = save(record(), tmp_path)
     edit(log_loss=lambda x: x * (1 + 1e-9), ece=lambda x: x * (1 - 1e-9))(folder)
@@ -373,6 +407,7 @@ def rezip(path: Path, content: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w") as stored:
         for name, data in content.items():
             stored.writestr(name, data)
+    results.write_manifest(path.parent)
 
 
 def test_a_skops_file_that_names_other_code_is_refused(few, tmp_path):

@@ -436,7 +436,7 @@ def test_progress_hears_every_stage_step_and_epoch(train, validation):
     heard = []
 
     class Ear(Progress):
-        def start(self, stage: str, epochs: int, steps: int) -> None:
+        def start(self, stage: str, epochs: int, steps: int, done: int = 0) -> None:
             heard.append((stage, epochs, steps))
 
         def step(self) -> None:

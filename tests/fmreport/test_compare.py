@@ -541,7 +541,7 @@ def test_validation_and_test_stand_side_by_side():
 
 
 def test_what_averaging_views_gives_is_known_where_it_was_recorded():
-    plain = synthetic.record("B", 0.85, history=4)
+    plain = synthetic.record("B", 0.85, history=4, views=1)
     averaged = synthetic.record(
         "A", 0.9, history=6, views=6, one_view_proba=synthetic.record("A", 0.88).proba
     )

@@ -100,11 +100,10 @@ class World:
         chapters = runner.chapters(profile)
         inputs = runner.inputs_sha256(chapters, profile)
         for name, notebook in chapters.items():
-            notebook.metadata["fmreport"] = {"sha256": inputs[name]}
             notebook.cells[-1].outputs = [CHART]
             told = runner.executed_path(profile, name)
             told.parent.mkdir(exist_ok=True)
-            nbformat.write(notebook, told)
+            nbformat.write(runner.stamped(notebook, inputs[name]), told)
         write_outcome(runner.standing(profile), say=str)
 
     def publish(self, name: str = "cpu") -> Path:
@@ -133,7 +132,7 @@ def test_a_finished_report_is_copied_with_its_results_and_without_the_models(wor
     assert (docs / "report.pdf").read_bytes() == (build / "report.pdf").read_bytes()
     assert len(records(docs / "results")) == 3
     kept = {path.name for path in (docs / "results").rglob("*") if path.is_file()}
-    assert kept == {"result.json", "predictions.npz"}
+    assert kept == {"result.json", "predictions.npz", "manifest.json"}
 
 
 def test_the_readme_has_a_row_a_model_the_best_first(world):
@@ -177,8 +176,9 @@ def published(world) -> list:
 def test_a_report_without_the_chart_of_its_answer_is_not_published(world):
     for told in (world.profile().folder / "notebooks").glob("*.ipynb"):
         notebook = nbformat.read(told, as_version=4)
+        inputs = notebook.metadata.pop("fmreport")["sha256"]
         notebook.cells[-1].outputs = []
-        nbformat.write(notebook, told)
+        nbformat.write(runner.stamped(notebook, inputs), told)
     write_outcome(runner.standing(world.profile()), say=str)
     with pytest.raises(NotPublishable, match="no chart of the answer"):
         world.publish()
@@ -260,9 +260,9 @@ def remove_pdf(world: World) -> None:
     (world.profile().folder / "report.pdf").unlink()
 
 
-def grow_page(world: World) -> None:
-    with (world.profile().folder / "report.html").open("r+b") as page:
-        page.truncate(8_100_000)
+def edit_page(world: World) -> None:
+    with (world.profile().folder / "report.html").open("a") as page:
+        page.write("<p>By hand.</p>")
 
 
 def remove_markers(world: World) -> None:
@@ -277,7 +277,7 @@ def remove_markers(world: World) -> None:
         (change_parameters, r"decision_tree-seed-9"),
         (change_notebook, r"the report; run `make report PROFILE=cpu`"),
         (remove_pdf, "the report"),
-        (grow_page, r"8\.1 MB; wanted at most 8 MB"),
+        (edit_page, "the report"),
         (remove_markers, "the README has no markers <!-- results -->"),
     ],
 )
@@ -291,11 +291,19 @@ def test_what_is_unfinished_or_no_good_is_refused_and_changes_nothing(
     assert not world.project.docs.exists() and world.readme.read_text() == readme
 
 
+def test_a_page_that_is_too_large_for_a_phone_is_not_published(world, monkeypatch):
+    size = (world.profile().folder / "report.html").stat().st_size / 1e6
+    monkeypatch.setattr("fmreport.publish.PAGE_LIMIT_MB", size / 2)
+    with pytest.raises(NotPublishable, match="MB; wanted at most"):
+        world.publish()
+
+
 @pytest.mark.parametrize("dirty", [True, None])
 def test_results_of_uncommitted_code_are_not_published(world, dirty):
     job = next(job for job in jobs(world.profile()) if job.model == "random_forest")
     path = job.folder / "result.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"git_dirty": dirty}))
+    results.write_manifest(job.folder)
     world.tell()
     with pytest.raises(NotPublishable, match="uncommitted changes or outside git: random_forest"):
         world.publish()

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import nbformat
@@ -11,10 +17,11 @@ import pytest
 
 from fmlib import fitting
 from fmlib.fitting import FitError, job_of
-from fmlib.profiles import Profile, load_profile
+from fmlib.profiles import Profile, ProfileError, load_profile
 from fmlib.project import Project
-from fmlib.results import load
-from fmreport import runner
+from fmlib.results import load, write_manifest
+from fmreport import runner, text
+from fmreport.compare import verdict
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +190,7 @@ def test_a_damaged_record_is_told_and_fitted_again(world):
     record = job_of(world.profile, "decision_tree").folder / "result.json"
     content = json.loads(record.read_text())
     record.write_text(json.dumps(content | {"log_loss": content["log_loss"] / 2}))
+    write_manifest(record.parent)
     outcome, said = world.run()
     assert names(outcome.fitted) == ["decision_tree"]
     assert any("log_loss does not follow from the predictions" in line for line in said)
@@ -316,3 +324,139 @@ def test_fits_are_never_made_by_telling(world, monkeypatch):
     shutil.rmtree(job_of(world.profile, "mlp").folder)
     with pytest.raises(FitError, match="never fitted"):
         fitting.fit_or_load(job_of(world.profile, "mlp"))
+
+
+# --- Runs beside each other, parts of a profile, and what goes wrong in a notebook -------------
+
+
+def test_a_second_run_is_told_who_holds_the_folder_and_may_wait(world):
+    said: list[str] = []
+    with runner.sole_run(world.profile):
+        with (
+            pytest.raises(ProfileError, match=rf"in use: process {os.getpid()} since .*--wait"),
+            runner.sole_run(world.profile),
+        ):
+            pass
+        waiting = threading.Thread(target=world_run, args=(world, said))
+        waiting.start()
+        while not any("waiting for it" in line for line in said):
+            time.sleep(0.01)
+    waiting.join(60)
+    assert said[-1] == "done"
+
+
+def world_run(world: World, said: list[str]) -> None:
+    with runner.sole_run(world.profile, wait=True, say=said.append):
+        said.append("done")
+
+
+def test_the_lock_of_a_killed_run_is_free_and_what_it_left_is_removed(world):
+    folder = world.profile.folder
+    code = (
+        "import sys, time\nfrom fmlib.project import Project\n"
+        "from fmlib.profiles import load_profile\n"
+        "from pathlib import Path\nfrom fmreport import runner\n"
+        f"profile = load_profile('tiny', Project(Path({str(world.project.root)!r})))\n"
+        "with runner.sole_run(profile):\n    print('in', flush=True)\n    time.sleep(100)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "in\n"
+    process.kill()
+    process.wait()
+    left = [folder / ".telling-x", folder / ".kernel-y", folder / "results" / "mlp" / ".incoming-z"]
+    for one in left:
+        one.mkdir(parents=True)
+    with runner.sole_run(world.profile):
+        assert not any(one.exists() for one in left)
+    assert load(job_of(world.profile, "mlp").folder)
+
+
+def test_a_part_of_a_profile_is_fitted_and_all_that_is_there_is_told(world):
+    for model in ("decision_tree", "mlp"):
+        shutil.rmtree(job_of(world.profile, model).folder)
+    outcome = runner.run_profile(world.profile, str, models=["decision_tree"])
+    assert names(outcome.fitted) == ["decision_tree"] and not outcome.failed
+    assert "['decision_tree'] never" in world.output("01_all")
+
+
+def test_records_are_taken_from_another_build(world, tmp_path):
+    other = World(tmp_path / "other")
+    taken, left = runner.take_records(other.profile, world.project.build)
+    assert taken == ["decision_tree-seed-9", "mlp-seed-9"] and left == []
+    outcome, _ = other.run()
+    assert outcome.fitted == []
+    other.replace("params/tiny.yaml", "max_depth: 4", "max_depth: 5")
+    shutil.rmtree(job_of(other.profile, "mlp").folder)
+    taken, left = runner.take_records(other.profile, world.project.root)
+    assert taken == ["mlp-seed-9"] and left == ["decision_tree-seed-9"]
+
+
+def test_what_was_timed_beside_other_work_is_told_and_timed_again_when_asked_to(world):
+    job = job_of(world.profile, "mlp")
+    record = json.loads((job.folder / "result.json").read_text())
+    busy = record | {"fit_wall_seconds": 60.0, "others_seconds": 50.0}
+    (job.folder / "result.json").write_text(json.dumps(busy))
+    write_manifest(job.folder)
+    found = verdict.compare([load(job.folder)])
+    assert found.table["train_seconds"].isna().all()
+    assert any("RETIME=1" in text.words(one) for one in verdict.limits(found))
+    assert names(runner.run_profile(world.profile, str).fitted) == []
+    assert names(runner.run_profile(world.profile, str, retime=True).fitted) == ["mlp"]
+    assert not load(job.folder).contended
+
+
+@pytest.mark.parametrize("leave", ["import sys; sys.exit(0)", "exit()", "raise SystemExit"])
+def test_a_notebook_that_leaves_early_is_not_told(world, leave):
+    world.replace("notebooks/01_all.py", "import os\n", f"import os\n{leave}\n")
+    outcome, _ = world.run()
+    told = {one.notebook: one for one in outcome.chapters}
+    assert told["01_all"].path is None
+    assert re.search("cell|the kernel died", told["01_all"].reason)
+    assert told["03_trees"].path is not None
+
+
+def test_the_output_of_a_cell_has_a_limit(world):
+    world.replace("notebooks/01_all.py", "import os\n", "import os\nprint('x' * 6_000_000)\n")
+    outcome, _ = world.run()
+    assert not outcome.failed
+    path = runner.executed_path(world.profile, "01_all")
+    assert path.stat().st_size < 1e6 and "more than the 5 of limits.output_mb" in path.read_text()
+
+
+def test_a_cell_has_a_limit_of_time(world):
+    world.replace(
+        "params/tiny.yaml", "dataset: sample", "dataset: sample\nlimits: {cell_minutes: 0.05}"
+    )
+    world.replace("notebooks/01_all.py", "import os\n", "import os, time\ntime.sleep(60)\n")
+    outcome, _ = world.run()
+    told = {one.notebook: one for one in outcome.chapters}
+    assert told["01_all"].path is None and "imeout" in told["01_all"].reason
+
+
+def test_an_edited_notebook_is_told_again(world):
+    path = runner.executed_path(world.profile, "01_all")
+    path.write_text(path.read_text().replace("A sentence", "A false sentence"))
+    outcome, _ = world.run()
+    assert outcome.told == 1 and "A false sentence" not in path.read_text()
+
+
+def test_a_run_says_every_minute_what_it_is_at(world, monkeypatch):
+    monkeypatch.setattr(runner, "ALIVE_SECONDS", 0.5)
+    world.replace("notebooks/01_all.py", "import os\n", "import os, time\ntime.sleep(3)\n")
+    _, said = world.run()
+    assert any("telling 01_all for 0:0" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        ("{fit_hours: 0.0005}", "longer than the 0.0005 hours of limits.fit_hours"),
+        ("{fit_memory_gb: 0.1}", "more than the 0.1 of limits.fit_memory_gb; where memory was"),
+    ],
+)
+def test_a_fit_has_limits_of_time_and_memory(world, limits, says):
+    world.replace("params/tiny.yaml", "dataset: sample", f"dataset: sample\nlimits: {limits}")
+    world.replace("params/tiny.yaml", "epochs: 1}", "epochs: 90000}")
+    outcome, _ = world.run()
+    assert names(outcome.kept) == ["decision_tree"], "limits are no input"
+    assert says in outcome.failures["mlp-seed-9"]

@@ -15,7 +15,7 @@ from fmlib.models.registry import MODELS, ParameterError, build
 from fmlib.models.transfer import Backbone
 from fmlib.profiles import Profile, load_profile
 from fmlib.project import Project
-from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, ClassScore, Epoch, Weights
+from fmlib.results import MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, ClassScore, Epoch, Weights
 from fmreport import sections
 
 QUICK = {"epochs": 1, "batch_size": 50}
@@ -177,7 +177,7 @@ def test_a_models_figures_stand_in_one_row(fields, has, lacks, shown):
         (
             {},
             {"shift_averaging": 1},
-            "Validation looks at the images as they are, a prediction also at moved ones.",
+            "Validation averages no moved images; a prediction does.",
         ),
     ],
 )
@@ -368,7 +368,7 @@ def elsewhere(profile, tmp_path) -> Profile:
     for model in ("decision_tree", "mlp"):
         folder = profile.results / model / "seed-9"
         (published / model / "seed-9").mkdir(parents=True)
-        for name in (RESULT_FILE, PREDICTIONS_FILE):
+        for name in (RESULT_FILE, PREDICTIONS_FILE, MANIFEST_FILE):
             shutil.copyfile(folder / name, published / model / "seed-9" / name)
     path = project.params / "tiny.yaml"
     return profile.model_copy(update={"project": project, "path": path})

@@ -131,7 +131,7 @@ def test_the_answer_is_on_the_first_screen(show):
         box = page.locator(part).bounding_box()
         assert box["y"] + box["height"] <= 900, part
     text = page.locator("main").inner_text()
-    assert re.search(r"\b(Take|No model is told apart from|Only) ", text)
+    assert re.search(r"\b(Use|No model is told apart from|Only) ", text)
     assert page.get_by_role("link", name="how sure is that?", exact=True).is_visible()
 
 
@@ -166,7 +166,7 @@ def test_a_cell_of_the_confusion_shows_its_images(show):
     page.keyboard.press("Enter")
     expect(page.locator(".explorer .gallery figure")).to_have_count(min(count, 60))
     assert f": {count}" in page.locator(".explorer [role=status]").inner_text()
-    page.get_by_label("What does this model take for what?").select_option(index=1)
+    page.get_by_role("combobox", name="Confusion matrix of").select_option(index=1)
     assert page.locator(".explorer .matrix td button").count() > 0
 
 
