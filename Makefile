@@ -18,11 +18,11 @@ MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURD
 export PIP_USER := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help setup report check test lab bench speedrun search ablation publish clean
+.PHONY: help setup report check test test-faults lab bench speedrun search ablation publish clean
 .PHONY: moved
 
 help: ## print this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  PROFILE=smoke|cpu|gpu|original chooses the profile; default: gpu where CUDA is usable, else cpu"
 	@echo "  SEEDS=5 fits every model so many times, deterministic ones once; default: the profile's seeds"
 	@echo "  MODELS=\"mlp cnn\" fits these alone, and tells about all that is there"
@@ -54,6 +54,9 @@ test: setup ## all of make check, and all tests
 	"$(BIN)/mypy" fmlib
 	"$(BIN)/lint-imports"
 	"$(BIN)/python" -m pytest --durations=15
+
+test-faults: setup ## kill runs at random moments, again and again: minutes
+	"$(BIN)/python" -m pytest -m faults
 
 lab: setup ## open the notebooks in JupyterLab; LAB="..." are options of JupyterLab's own
 	"$(BIN)/python" -m fmreport lab$(if $(LAB), -- $(LAB))

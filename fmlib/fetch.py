@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,30 +42,49 @@ def raw_folder(root: Path) -> Path:
 
 def verify(folder: Path) -> None:
     """Raise DataError unless ``folder`` holds the four raw files with the right SHA-256 sums."""
-    for name, wanted in SHA256.items():
-        path = folder / name
-        if not path.is_file():
-            raise DataError(f"{name} is missing")
+    for name in SHA256:
+        _verify_file(folder / name)
+
+
+def _verify_file(path: Path) -> None:
+    wanted = SHA256[path.name]
+    if not path.is_file():
+        raise DataError(f"{path.name} is missing")
+    try:
         with path.open("rb") as file:
             got = hashlib.file_digest(file, "sha256").hexdigest()
-        if got != wanted:
-            raise DataError(f"{name} has SHA-256 {got[:12]}..., wanted {wanted[:12]}...")
+    except OSError as error:
+        raise DataError(f"{path.name} cannot be read: {error.strerror}") from error
+    if got != wanted:
+        raise DataError(f"{path.name} has SHA-256 {got[:12]}..., wanted {wanted[:12]}...")
 
 
 def _copy_from(folder: Path, incoming: Path) -> None:
-    """Copy or unpack the four files, raw or gzipped, of a folder or torchvision's subfolder."""
+    """Copy or unpack the four files, raw or gzipped, of a folder or torchvision's subfolder.
+
+    Of several that a file may come from the first that is whole.
+    """
     for name in SHA256:
-        for candidate in (folder / name, raw_folder(folder) / name, folder / "raw" / name):
-            packed = candidate.with_name(f"{name}.gz")
-            if candidate.is_file():
-                shutil.copyfile(candidate, incoming / name)
+        places = (folder / name, raw_folder(folder) / name, folder / "raw" / name)
+        candidates = [one for raw in places for one in (raw, raw.with_name(f"{name}.gz"))]
+        damage = f"no {name} (or .gz) in {folder}"
+        for candidate in filter(Path.is_file, candidates):
+            try:
+                _copy(candidate, incoming / name)
+                _verify_file(incoming / name)
                 break
-            if packed.is_file():
-                with gzip.open(packed) as source, (incoming / name).open("wb") as target:
-                    shutil.copyfileobj(source, target)
-                break
+            except (DataError, OSError, EOFError, zlib.error) as error:
+                damage = f"{candidate.name}: {_one_line(error)}"
         else:
-            raise DataError(f"no {name} (or .gz) in {folder}")
+            raise DataError(damage)
+
+
+def _copy(candidate: Path, target: Path) -> None:
+    if candidate.suffix != ".gz":
+        shutil.copyfile(candidate, target)
+        return
+    with gzip.open(candidate) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file)
 
 
 def _from_variable(incoming: Path) -> None:

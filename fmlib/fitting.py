@@ -38,6 +38,7 @@ from fmlib.data import Dataset
 from fmlib.device import default_device, waiting_policy
 from fmlib.models.base import Model, Network
 from fmlib.models.registry import build, model_class
+from fmlib.process import end_with_parent
 from fmlib.profiles import DatasetSettings, Profile, load_dataset, source_of
 from fmlib.project import HERE, Project
 from fmlib.training import QUIET, Progress
@@ -48,7 +49,6 @@ PACKAGE = Path(fmlib.__file__).parent
 NO_INPUT = {PACKAGE / "fetch.py", PACKAGE / "project.py", PACKAGE / "models" / "registry.py"}
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "yaml": "pyyaml", "PIL": "pillow"}
 SEED_FOLDER = re.compile(r"seed-(0|[1-9]\d*)")
-PR_SET_PDEATHSIG = 1  # of Linux's prctl(2)
 REGISTER = "register"  # the decorator's name: titles and registration are no inputs either
 
 
@@ -635,14 +635,6 @@ def main() -> int:
         print(f"{type(error).__name__}: {results.in_words(error)}", file=sys.stderr)
         return 1
     return 0
-
-
-def end_with_parent() -> None:
-    """Have Linux end this process when its parent ends, whatever it is busy with then."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _watch_memory(limit_gb: float | None) -> None:

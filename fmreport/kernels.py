@@ -15,8 +15,11 @@ from typing import Any
 from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.provisioning import LocalProvisioner
 
+from fmlib.process import end_with_parent
+
 PROVISIONER = "fmreport-forked"  # its name among pyproject's entry points
 PRELOADED = [
+    "fmreport.forkserver",
     "fmreport.explorer",
     "fmreport.tables",
     "fmreport.compare.audit",
@@ -66,6 +69,7 @@ def run_kernel(options: list[str], folder: str, environment: dict[str, str]) -> 
     """Be a kernel, in the forked process, until it is told to end."""
     from ipykernel.kernelapp import IPKernelApp
 
+    end_with_parent()  # a kernel in a long call would not notice that the run is over
     os.setsid()  # Ctrl-C is for the run
     os.chdir(folder)
     os.environ.update(environment)

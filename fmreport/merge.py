@@ -153,25 +153,32 @@ def write_report(
     paper: Paper = "a4",
     files: Mapping[str, bytes] | None = None,
 ) -> list[Path]:
-    """Write ``report.html`` and ``report.pdf``; both or none, never half a file.
+    """Write ``report.html`` and ``report.pdf``, never half a file.
+
+    Of what cannot be printed the page alone, and the terminal tells why.
 
     The page carries the PDF and ``files`` for readers to take away. The ``folder`` is made where it
-    is absent.
+    is absent. Returns the paths.
     """
     from fmreport.html import page
     from fmreport.pdf import pdf
 
     document = merge(chapters, metadata)
-    printed = pdf(document, paper)
-    carried = {"report.pdf": printed, **(files or {})}
-    contents = {"report.html": page(document, carried).encode(), "report.pdf": printed}
+    contents, carried = {}, dict(files or {})
+    try:
+        contents["report.pdf"] = carried["report.pdf"] = pdf(document, paper)
+    except Exception as error:  # whatever it is, it must not cost the page
+        markup.tell(f"there is no PDF, as it could not be made: {_first_line(str(error))}")
+    contents["report.html"] = page(document, carried).encode()
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".report-") as scratch:
         for name, content in contents.items():
             (Path(scratch) / name).write_bytes(content)
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)
         for name in contents:
             os.replace(Path(scratch) / name, folder / name)
-    return [folder / name for name in contents]
+    return [folder / name for name in FILES if name in contents]
 
 
 # --- The report of a run ----------------------------------------------------------------------
@@ -211,7 +218,7 @@ def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
     folder = outcome.profile.folder
     try:
         stamp = json.loads((folder / STAMP).read_text(encoding="utf-8"))
-        if stamp["files"] != _files_sha256(folder):
+        if stamp["files"] != _files_sha256(folder) or {*stamp["files"]} != {*FILES}:
             return False
     except (OSError, ValueError, KeyError, TypeError):  # absent, cut or edited
         return False
@@ -220,8 +227,9 @@ def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
 
 
 def _files_sha256(folder: Path) -> dict[str, str]:
-    """Hashes of the page and the PDF."""
-    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    """Hashes of the page and, where there is one, the PDF."""
+    there = [folder / name for name in FILES if (folder / name).is_file()]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in there}
 
 
 def metadata_of(outcome: Outcome) -> ReportMetadata:

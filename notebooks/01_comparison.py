@@ -50,9 +50,8 @@ show_figure(
 # %% [markdown]
 # # The comparison
 #
-# The answer rests on what follows. All of it is computed from two files that each fit left: what
-# was measured, and the probabilities for every test image. On other numbers the sentences are
-# others.
+# The answer rests on what follows. All of it is computed from what each fit left, which is what was
+# measured and the probabilities for every image, and from the kept tables of searches.
 
 # %% tags=["hide-input"]
 tables.show_models(found)
@@ -228,7 +227,7 @@ show_table(
 #
 # Where models are sure, agree with each other and contradict the label, the label may be wrong
 # (Northcutt et al. 2021). Such images are candidates. A person should look at them; the models may
-# also share a mistake. [All of them](#table-candidates) are in the appendix.
+# also share a mistake. The appendix lists them all: [](#table-candidates).
 #
 # *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
 # in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.

@@ -52,8 +52,7 @@ display(
 # %% [markdown] tags=["fashion-mnist"]
 # What was chosen by trial was chosen on the validation images, and the appendix shows what was
 # tried; the time that a profile allows set the rest. Earlier publications scored the test images
-# too, and the appendix has all of their scores. A profile's `sample` is 2,500 of these images,
-# which ship with the project.
+# too, and the appendix has all of their scores.
 
 # %% [markdown]
 # ## The classes

@@ -83,7 +83,7 @@ sections.show_model(settings, "random_forest", seed)
 # 45 for ten.
 #
 # Its cost is the matrix of kernel values: it grows with the square of the number of images, which
-# makes this the one model here that would not do for ten times the data. What keeps it to seconds,
+# makes it unfit for ten times the data. What keeps it to seconds,
 # where the settings name a number of components, is that the features are first projected on so
 # many principal ones, which hold most of the variance in a fraction of the numbers.
 #

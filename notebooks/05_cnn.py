@@ -31,8 +31,8 @@ data = settings.data()
 #   also with its sign turned, they are eight filters that whiten the image, so that the next layer
 #   starts on uncorrelated inputs.
 # - **Three blocks**, each a 3 × 3 convolution, a maximum over 2 × 2 pixels, batch normalisation and
-#   GELU, and a second convolution with the same. Pooling early, between the two, quarters the cost
-#   of the second.
+#   GELU, and a second convolution with normalisation and GELU. Pooling early, between the two,
+#   quarters the cost of the second.
 # - **Dirac initialisation**: a new convolution passes its input on. The signal crosses the
 #   untrained network whole.
 # - **A global maximum** over what is left of the image, and one linear layer.

@@ -28,7 +28,7 @@ seed: int = 9  # of everything random in a model's training
 # near the head, since edges are edges everywhere.
 #
 # Where the ImageNet weights of an architecture cannot be had, the same network is trained from
-# scratch, and its name says so wherever it appears. It then says what the architecture can do in
+# scratch, and its results are named so. It then says what the architecture can do in
 # the time, and nothing about transfer learning. How many epochs there are, and at which image size,
 # is set by the time that a profile allows and not by what a network could use: a score here says
 # what fits into that time.

@@ -144,8 +144,8 @@ display(Markdown(sentence))
 
 # %% [markdown]
 # **Training is called equal, and is not.** Two networks train for 15 epochs in batches of 128,
-# three for 5 in batches of 64. *Here:* what each model was given stands [in one
-# table](#table-given).
+# three for 5 in batches of 64. *Here:* [](#table-given) has what each model
+# was given.
 #
 # **Classical models train on 60,000 images, networks on 48,000.** The classical models saw a
 # quarter more images, which flatters them. *Here:* every model trains on as many images.
@@ -293,8 +293,9 @@ for name, run in runs.items():
 columns = ["Network", "last loss", "last (%)", "best epoch", "lowest loss", "then (%)"]
 show_table(
     pd.DataFrame(rows, columns=columns),
-    "Validation loss and accuracy of the networks here after the last epoch of training, which is "
-    "what is tested where nothing is restored, and in the epoch of lowest loss.",
+    "Validation loss and accuracy of the networks here after the last epoch of training, whose "
+    "weights are tested where nothing is restored, and in the epoch of lowest loss; without the "
+    "moved images that some predictions average too.",
     "no-restore",
     formats={"last (%)": ".2f", "then (%)": ".2f"},
 )

@@ -263,6 +263,30 @@ def test_damaged_data_is_replaced_by_whole_files(root, no_downloads, damage):
     assert files_in(root) == FILES
 
 
+def test_a_damaged_file_does_not_hide_a_whole_one_beside_it(root, no_downloads, monkeypatch):
+    folder = root.parent / "mine"
+    put(folder, packed=True)
+    (folder / ONE).write_bytes(b"cut short")
+    monkeypatch.setenv("FMLIB_DATA", str(folder))
+    get_data(root)
+    assert files_in(root) == FILES
+
+
+@pytest.mark.parametrize("obstacle", ["folder", "dangling link"])
+def test_what_is_no_file_is_passed_over(root, no_downloads, obstacle):
+    path = raw_folder(root) / ONE
+    path.parent.mkdir(parents=True)
+    if obstacle == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(root / "nowhere")
+    put(fetch.DEBIAN_FOLDER)
+    if obstacle == "folder":
+        path.rmdir()  # a user has to take it away
+    get_data(root)
+    assert files_in(root) == FILES
+
+
 @pytest.mark.parametrize(
     "interruption",
     [KeyboardInterrupt, SystemExit, DataError, ConnectionResetError, StopIteration],

@@ -147,6 +147,7 @@ def test_a_checkpoint_runs_no_code(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.faults
 def test_a_killed_process_is_gone_on_from(tmp_path):
     recipe = {"epochs": 12, "batch_size": 32, "lr": 0.01}
     one = job(tmp_path, "mlp", hidden_sizes=[1024, 1024], recipe=recipe)

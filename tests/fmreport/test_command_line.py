@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fmlib.profiles import load_profile
-from fmlib.project import HERE
-from fmreport.__main__ import BAD_INPUT, main
+from fmlib.project import HERE, Project
+from fmreport.__main__ import BAD_INPUT, STOPPED, main
 
 BROKEN_NET = """
 from torch import nn
@@ -114,3 +118,58 @@ def test_a_new_profile_can_be_used_as_it_is_and_nothing_is_overwritten(fmreport,
     assert status == BAD_INPUT and "is there already" in complaints
     status, _, complaints = fmreport("new-profile", str(tmp_path / "no" / "mine.yaml"))
     assert status == BAD_INPUT and "no such folder" in complaints
+
+
+# --- What is wrong with the surroundings, in a line --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.ENOSPC, "build/x: No space left on device; free some space"),
+        (errno.EROFS, "build/x: Read-only file system; it has to be writable"),
+        (errno.ENOTDIR, "a file is where a folder should be"),
+    ],
+)
+def test_a_disk_that_is_full_or_locked_is_told_in_a_line(fmreport, monkeypatch, number, says):
+    def fail(*_, **__):
+        raise OSError(number, os.strerror(number), "build/x")
+
+    monkeypatch.setattr("fmreport.runner.run_profile", fail)
+    status, _, told = fmreport("report", "--profile", "smoke")
+    assert status == BAD_INPUT and says in told and told.count("\n") == 1
+
+
+def test_a_file_in_place_of_the_build_folder_is_told_in_a_line(fmreport, monkeypatch, tmp_path):
+    (tmp_path / "build").write_text("")
+    (tmp_path / "params").mkdir()
+    text = "description: d\ndataset: sample\nmodels: {svm: {}}"
+    (tmp_path / "params" / "tiny.yaml").write_text(text)
+    monkeypatch.setattr("fmlib.profiles.HERE", Project(tmp_path))
+    monkeypatch.setattr(
+        "fmreport.__main__.load_profile", lambda name: load_profile(name, Project(tmp_path))
+    )
+    status, _, told = fmreport("report", "--profile", "tiny")
+    assert status == BAD_INPUT and "a file is where a folder should be" in told
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_asked_to_end_says_what_is_kept(fmreport, monkeypatch, number):
+    def wait(*_, **__):
+        os.kill(os.getpid(), number)
+        time.sleep(10)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr("fmreport.runner.run_profile", wait)
+    try:
+        status, _, told = fmreport("report", "--profile", "smoke")
+    finally:
+        signal.signal(number, before)
+    assert status == STOPPED
+    kept = "what was finished is kept, and the next run goes on"
+    assert told == f"stopped by {number.name}; {kept}\n"
+
+
+def test_a_model_that_the_profile_lacks_is_told_with_the_nearest(fmreport):
+    status, _, told = fmreport("report", "--profile", "smoke", "--models", "mpl")
+    assert status == BAD_INPUT and "mpl" in told and "mlp" in told

@@ -229,7 +229,7 @@ def test_a_notebook_is_exported_by_menu_with_its_outputs(page, lab, kind, ending
     waiting.value.save_as(exported)
     assert exported.stat().st_size > 50_000
     if kind == "html":
-        assert "confusion matrix on the test images" in exported.read_text(encoding="utf-8")
+        assert "loss and validation accuracy by epoch" in exported.read_text(encoding="utf-8")
 
 
 def test_exports_that_are_offered_work_and_others_are_not_offered(page, lab):
