@@ -85,7 +85,7 @@ show_figure(
 # Intervals that overlap prove nothing, because the models are not tested on different samples: they
 # see the same images, and most of these are easy for all or hard for all. What tells two models
 # apart is only the images on which one is right and the other wrong. If they were equally good,
-# such an image would fall to either with even odds, and McNemar's test (1947) asks how odd the
+# each would be correct on half of these images, and McNemar's test (1947) asks how unlikely the
 # observed split is. The exact form is used here: a binomial test, with no approximation. For models
 # that are each trained once it is the test to use (Dietterich 1998).
 #
@@ -130,7 +130,7 @@ tables.show_given(found)
 # validation and preparation. The steps of a classical model are its whole fit, features included,
 # but for the calibration of its probabilities; features for a probe of a frozen network count as
 # preparation. Where a recipe asks for bfloat16 and the processor has none, its network computes in
-# float32 and takes longer, so that times travel badly between machines.
+# float32 and takes longer, so that times do not transfer between machines.
 
 # %% tags=["hide-input"]
 away = verdict.left_out(local, found.elsewhere)
@@ -144,7 +144,7 @@ tables.show_costs(found)
 # %% [markdown]
 # A model is worth considering if no other is at least as accurate for less. Such models form the
 # Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
-# measured, so that a model may stand on it by a hair: whether two are told apart at all is in
+# measured, so that a small difference may decide: whether two models are told apart at all is in
 # [the matrix of all pairs](#fig-all-pairs).
 
 # %% tags=["hide-input"]
@@ -166,9 +166,9 @@ tables.show_published("gpu", on_gpu)
 # %% [markdown]
 # ## Class by class
 #
-# One accuracy hides one for every class. A class's precision is the share of the images called so
-# that are so, its recall the share of its images that are found, and F1 their harmonic mean, which
-# is low if either is. Each model's worst class is the one of lowest F1. Its interval comes from
+# Accuracy differs by class. Precision is the share of the images predicted as a class that belong
+# to it, recall the share of a class's images that are found, and F1 their harmonic mean, which is
+# low if either is. Each model's worst class is the one of lowest F1. Its interval comes from
 # drawing the test images again and again; a class whose F1 is not clearly better in these draws, at
 # the 95% level, counts as tied with it.
 
@@ -255,11 +255,11 @@ display(Markdown(text.relabelled_sentence(found, doubtful)))
 # averaged over images in bins of confidence of equal width (Naeini et al. 2015). Temperature
 # scaling divides the logarithms of a model's probabilities by one number $T$ and normalises again,
 # which changes no prediction; $T$ is fitted on the validation images alone ([Guo et al.
-# 2017](https://arxiv.org/abs/1706.04599)), and a $T$ above 1 means that the model was too sure of
-# itself, one below 1 that it was too timid, as networks trained with label smoothing are. $T$ is
-# the one of least log loss, so that the calibration error may even rise. A support-vector machine
-# has no probabilities of its own; its scores were turned into some in this very way, so that its
-# $T$ is near 1. Log loss charges for both, errors and false confidence.
+# 2017](https://arxiv.org/abs/1706.04599)), and a $T$ above 1 means that the model was
+# overconfident, one below 1 that it was underconfident, as networks trained with label smoothing
+# are. $T$ is the one of least log loss, so that the calibration error may even rise. A
+# support-vector machine has no probabilities of its own; its scores were turned into some in this
+# very way, so that its $T$ is near 1. Log loss charges for both, errors and false confidence.
 #
 # *Sources:* M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities
 # using Bayesian binning*, AAAI 2015; C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On
@@ -269,8 +269,8 @@ display(Markdown(text.relabelled_sentence(found, doubtful)))
 tables.show_calibration(found)
 
 # %% [markdown]
-# Whoever may leave the doubtful images to a person can have more accuracy for the others. The
-# figure answers the images in the order of a model's scaled confidence, the surest first.
+# If uncertain images go to a person, accuracy on the others rises. The figure takes the images in
+# the order of a model's scaled confidence, the most confident first.
 
 # %% tags=["hide-input"]
 tables.show_answered(found)
@@ -278,7 +278,7 @@ tables.show_answered(found)
 # %% [markdown]
 # Models that err on different images can help each other. The matrix shows how much their errors
 # overlap; an average of the probabilities of the best models, chosen on validation images and
-# scaled, so that none outvotes the others by mere boldness, shows what that is worth.
+# scaled, so that no overconfident model dominates, shows what that is worth.
 
 # %% tags=["hide-input"]
 show_figure(

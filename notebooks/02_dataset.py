@@ -5,8 +5,7 @@
 # FashionMNIST ([Xiao et al. 2017](https://arxiv.org/abs/1708.07747)) is a set of 70,000 small grey
 # photographs of clothing from a shop's catalogue, made to replace the handwritten digits of MNIST
 # by something harder: the same 28 × 28 pixels, again ten classes, here of equal size, the same
-# 60,000 images to learn from and 10,000 to be tested on. A program that guesses is right once in
-# ten.
+# 60,000 images to learn from and 10,000 to be tested on.
 #
 # *Source:* H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for
 # benchmarking machine learning algorithms*, 2017, arXiv:1708.07747.
@@ -60,7 +59,7 @@ display(
 # %% [markdown] tags=["fashion-mnist"]
 # The classes are easy to tell apart by their silhouettes, with one family of exceptions: a T-shirt,
 # a pullover, a coat, a dress and a shirt share an outline, and at 28 pixels little more than the
-# outline is left. We shall meet them again in every confusion matrix.
+# outline is left.
 
 # %% tags=["hide-input"]
 names = list(data.class_names[: plots.MOST])
@@ -113,11 +112,11 @@ show_figure(
 # %% [markdown]
 # ## Transforms
 #
-# A network that sees each training image again and again learns it by heart. Showing it a slightly
-# different image each time (mirrored, shifted by a pixel or two, with a patch hidden) keeps the
-# label and spoils the memory. The transforms work on whole batches of raw bytes, on the processor
-# or the GPU where the images lie, and draw from one seeded generator. Validation and test images
-# are never changed at random: they are resized where a network wants it, and normalised.
+# A network that sees each training image again and again overfits. Showing it a slightly different
+# image each time (mirrored, shifted by a pixel or two, with a patch hidden) keeps the label and
+# spoils the memory. The transforms work on whole batches of raw bytes, on the processor or the GPU
+# where the images lie, and draw from one seeded generator. Validation and test images are never
+# changed at random: they are resized where a network wants it, and normalised.
 
 # %% tags=["key-code"]
 augmentation = Augmentation(flip=True, crop_padding=2, erase_size=data.spec.height * 2 // 7)
@@ -133,8 +132,9 @@ show_figure(
 )
 
 # %% [markdown] tags=["fashion-mnist"]
-# The original study, which this project redoes, jittered brightness, contrast, saturation and hue.
-# On a grey image the last two do nothing at all; the first two do this:
+# The original study, an answer to a course exercise that this project redoes, jittered brightness,
+# contrast, saturation and hue. On a grey image the last two do nothing at all; the first two do
+# this:
 
 # %% tags=["fashion-mnist", "hide-input"]
 jittered = Augmentation(flip=True, jitter=0.5)(before, Generator().manual_seed(9))

@@ -5,9 +5,8 @@ seed: int = 9  # of everything random in a model's training
 # %% [markdown]
 # # Classical models
 #
-# Methods that need no network. But for one, which is given histograms of edges, they see an image
-# as a list of numbers, with no notion that two of them are neighbours, and still set the bar
-# that a network must clear.
+# These methods need no network. All but one treat an image as a list of pixels without neighbours;
+# the SVM on HOG uses histograms of edges. They are the baselines.
 #
 # Each is fitted on the same training images as the networks, so that the comparison is of methods
 # and not of data. Trees do not care how pixels are scaled, as they only order them; a
@@ -35,12 +34,12 @@ data = settings.data()
 # $$ H = 1 - \sum_c p_c^2 \qquad \text{or} \qquad H = -\sum_c p_c \log_2 p_c , $$
 #
 # and a split of $n$ images into $n_L$ and $n_R$ gains $H - \tfrac{n_L}{n} H_L - \tfrac{n_R}{n}
-# H_R$. Left alone, a tree grows until every leaf is pure and it has learnt its training images by
-# heart; a limit on its depth and a least number of images in a leaf are what keeps it honest. Its
-# probabilities are the shares of the classes in the leaf that an image ends in.
+# H_R$. Left alone, a tree grows until every leaf is pure and it fits its training images exactly; a
+# limit on its depth and a least number of images in a leaf limit overfitting. Its probabilities are
+# the shares of the classes in the leaf that an image ends in.
 #
-# The tree's charm is that it can be read, and that a prediction costs a dozen comparisons. Its
-# weakness is variance: another sample of images, another tree (Breiman et al. 1984).
+# A tree can be read, and a prediction takes about a dozen comparisons. Its weakness is variance:
+# another sample of images, another tree (Breiman et al. 1984).
 #
 # *Source:* L. Breiman, J. Friedman, R. Olshen and C. Stone, *Classification and Regression Trees*,
 # Wadsworth, 1984.
@@ -51,16 +50,15 @@ sections.show_model(settings, "decision_tree", seed)
 # %% [markdown] tags=["model-random_forest"]
 # ## Random forest
 #
-# A random forest turns the tree's weakness into a virtue ([Breiman
-# 2001](https://doi.org/10.1023/A:1010933404324)). It grows many trees, lets each choose at every
+# A random forest averages many trees, which reduces variance ([Breiman
+# 2001](https://doi.org/10.1023/A:1010933404324)). It grows the trees, lets each choose at every
 # node among a few random pixels only, and averages their votes. For $B$ trees of variance
 # $\sigma^2$ whose errors correlate by $\rho$, the average has variance
 #
 # $$ \rho \sigma^2 + \frac{1 - \rho}{B} \sigma^2 . $$
 #
 # More trees shrink the second term and never hurt; random pixels shrink $\rho$. There is little to
-# tune, the trees grow side by side on as many cores as there are, and the method is hard to beat
-# for so little thought.
+# tune, and the trees grow side by side on as many cores as there are.
 #
 # *Source:* L. Breiman, *Random forests*, Machine Learning 45, 2001, doi:10.1023/A:1010933404324.
 
@@ -88,12 +86,11 @@ sections.show_model(settings, "random_forest", seed)
 # many principal ones, which hold most of the variance in a fraction of the numbers.
 #
 # Libraries let the machines vote. Votes are no probabilities, and hardly tell a clear case from a
-# doubtful one. So here each margin is turned into a probability of the one class against the other
-# by a logistic curve, a class gets the product of its own, at one temperature that is fitted on
-# the validation images, and the class of the largest product is the prediction. This is simpler
-# than Platt (1999), who fits a curve to every machine, and than [Hastie and Tibshirani
-# (1998)](https://doi.org/10.1214/aos/1028144844), who fit the probabilities of the classes to those
-# of all pairs.
+# doubtful one. Here a logistic function turns each margin into a pairwise probability. A class's
+# score is the product of its own, and the largest score is the prediction. One temperature, fitted
+# on the validation images, scales the scores. This is simpler than Platt (1999), who fits a curve
+# to every machine, and than [Hastie and Tibshirani (1998)](https://doi.org/10.1214/aos/1028144844),
+# who fit the probabilities of the classes to those of all pairs.
 #
 # A distance is dominated by what is bright. Where the settings say *roots*, the machine is given
 # the square root of every pixel, a gamma correction of one half, which spreads the dark shades, so
@@ -134,10 +131,9 @@ sections.show_model(settings, "svm_hog", seed)
 #    \tfrac12 \left[ \frac{G_L^2}{H_L + \lambda} + \frac{G_R^2}{H_R + \lambda}
 #    - \frac{G^2}{H + \lambda} \right] , $$
 #
-# where $G$ and $H$ are the sums on a side. Every round grows one tree for each class. Each of
-# them is weak and counts for a fraction, the learning rate; together they make a strong model, with
-# one caution: they can be grown for ever, each round at a price, and late ones learn the training
-# images by heart.
+# where $G$ and $H$ are the sums on a side. Every round grows one tree for each class. Each of them
+# is weak and counts for a fraction, the learning rate; together they make a strong model, with one
+# caution: they can be grown for ever, each round at a price, and late ones overfit.
 #
 # Pixels are sorted into a few steps of brightness once, so that a split is found in a histogram of
 # these and not by going through all images. Every tree sees a random part of images and pixels, so

@@ -23,8 +23,8 @@ data = settings.data()
 # %% [markdown] tags=["model-cnn"]
 # ## A network of our own
 #
-# The network follows [Jordan's (2024)](https://arxiv.org/abs/2404.00498) for CIFAR-10, which was
-# bred for speed, cut down to small images and two processor cores.
+# The network follows [Jordan's (2024)](https://arxiv.org/abs/2404.00498) for CIFAR-10, designed for
+# fast training, cut down to small images and two processor cores.
 #
 # - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000
 #   grey training images has four eigenvectors; divided by the roots of their eigenvalues, and each
@@ -41,7 +41,7 @@ data = settings.data()
 # for a fifth of the run and then falls to zero in a straight line, on images that are mirrored and
 # shifted at random. A prediction is the mean over an image, itself moved up and down by a pixel,
 # and their mirror images, after the same paper. Convolutions run in bfloat16 where the processor
-# has it: eight bits of precision are plenty for a gradient that is noise to begin with.
+# has it.
 #
 # *Source:* K. Jordan, *94% on CIFAR-10 in 3.29 seconds on a single GPU*, 2024, arXiv:2404.00498.
 
@@ -51,10 +51,10 @@ data = settings.data()
 #
 # A GPU has room for more. There images are enlarged to 42 pixels, so that the deeper blocks see a
 # finer grid, the blocks are wider, and each gets a third convolution, with a connection around the
-# last two, so that these need only learn what to add. So large a network knows its training images
-# by heart before it is done, unless they are harder: in half of the batches each image has a
-# rectangle of another pasted over it, and its label is a mixture of the two by area (*cutmix*)
-# ([Yun et al. 2019](https://arxiv.org/abs/1905.04899)).
+# last two, so that these need only learn what to add. So large a network overfits before it is
+# done, unless its training images are harder: in half of the batches each image has a rectangle of
+# another pasted over it, and its label is a mixture of the two by area (*cutmix*) ([Yun et al.
+# 2019](https://arxiv.org/abs/1905.04899)).
 #
 # *Source:* S. Yun et al., *CutMix: regularization strategy to train strong classifiers with
 # localizable features*, 2019, arXiv:1905.04899.

@@ -6,9 +6,9 @@ seed: int = 9  # of everything random in a model's training
 # # Transfer learning
 #
 # A network that has learnt to tell a thousand kinds of things apart on 1.3 million photographs has
-# learnt to see: edges, textures, parts. Transfer learning keeps what it knows and teaches it the
-# classes at hand. Three adjustments make that fair to the network, unless its settings ask for a
-# new first layer.
+# learnt general features such as edges, textures and parts. Transfer learning keeps what it knows
+# and teaches it the classes at hand. The pre-trained network is adapted in three ways, unless its
+# settings ask for a new first layer.
 #
 # - **One channel instead of three.** A grey image is a colour image whose three channels are the
 #   same, $x_r = x_g = x_b = x$,
@@ -40,7 +40,7 @@ seed: int = 9  # of everything random in a model's training
 # channels of a layer, here the last whose map is at least 4 pixels wide, by the gradient of that
 # score ([Selvaraju et al. 2017](https://arxiv.org/abs/1610.02391)). On small images that is a layer
 # in the network's middle and a coarse map, which tells roughly where a network looks and not why:
-# heat beside a thing may be its outline's.
+# heat beside an object may belong to its outline.
 #
 # *Source:* R. Selvaraju et al., *Grad-CAM: visual explanations from deep networks*, 2017,
 # arXiv:1610.02391.
@@ -55,12 +55,12 @@ data = settings.data()
 # %% [markdown] tags=["model-vgg16"]
 # ## VGG16
 #
-# VGG16 is the plain old way to be deep: thirteen 3 × 3 convolutions in five blocks, each followed
-# by a maximum over 2 × 2 pixels, and three dense layers that hold nine tenths of its 138 million
-# weights ([Simonyan and Zisserman 2014](https://arxiv.org/abs/1409.1556)). It has no batch
-# normalisation, which makes it slow to start. At 32 pixels the last map is a single pixel; the
-# average pool that follows repeats it 49 times, so the first dense layer can be folded into one of
-# 512 inputs that computes the same in a forty-ninth of the weights.
+# VGG16 is a plain deep network: thirteen 3 × 3 convolutions in five blocks, each followed by a
+# maximum over 2 × 2 pixels, and three dense layers that hold nine tenths of its 138 million weights
+# ([Simonyan and Zisserman 2014](https://arxiv.org/abs/1409.1556)). It has no batch normalisation,
+# which makes it slow to start. At 32 pixels the last map is a single pixel; the average pool that
+# follows repeats it 49 times, so the first dense layer can be folded into one of 512 inputs that
+# computes the same in a forty-ninth of the weights.
 #
 # *Source:* K. Simonyan and A. Zisserman, *Very deep convolutional networks for large-scale image
 # recognition*, 2014, arXiv:1409.1556.
@@ -71,16 +71,15 @@ sections.show_model(settings, "vgg16", seed, data)
 # %% [markdown] tags=["model-resnet34"]
 # ## ResNet34
 #
-# A residual network learns what to add to its input, $y = x + f(x)$, so that a layer which has
-# nothing to say can be silent, and gradients find a way past it. That made networks of any depth
-# trainable; this one has 34 layers in four stages ([He et al.
-# 2015](https://arxiv.org/abs/1512.03385)). At 28 or 32 pixels the maps of the last stage are a
-# single pixel, so that of each 3 × 3 kernel but the stage's first only the middle weight meets
-# anything but padding. The others, half of all weights, are left out, and every output stays the
-# same. Where a map has 2 × 2 pixels, a kernel joins every pixel with every other: on a processor
-# the convolution is computed as one dense layer from the whole map to the whole map, which
-# multiplies no padding. The outcome is the same again, sooner than by convolution routines, as in
-# VGG16's last block.
+# A residual network learns what to add to its input, $y = x + f(x)$, so that a layer can pass its
+# input on unchanged, and gradients can skip it. That made networks of any depth trainable; this one
+# has 34 layers in four stages ([He et al. 2015](https://arxiv.org/abs/1512.03385)). At 28 or 32
+# pixels the maps of the last stage are a single pixel, so that of each 3 × 3 kernel but the stage's
+# first only the middle weight meets anything but padding. The others, half of all weights, are left
+# out, and every output stays the same. Where a map has 2 × 2 pixels, a kernel joins every pixel
+# with every other: on a processor the convolution is computed as one dense layer from the whole map
+# to the whole map, which multiplies no padding. The outcome is the same again, sooner than by
+# convolution routines, as in VGG16's last block.
 #
 # *Source:* K. He, X. Zhang, S. Ren and J. Sun, *Deep residual learning for image recognition*,
 # 2015, arXiv:1512.03385.
@@ -91,10 +90,11 @@ sections.show_model(settings, "resnet34", seed, data)
 # %% [markdown] tags=["model-mobilenet_v3_small"]
 # ## MobileNetV3-small
 #
-# MobileNetV3 was found by a search for speed on telephones ([Howard et al.
-# 2019](https://arxiv.org/abs/1905.02244)). Its convolutions are taken apart into one over space, a
-# filter a channel, and one over channels, a weighted sum a pixel, which together need about a ninth
-# of the arithmetic; small side branches weigh the channels against each other.
+# MobileNetV3 was found by a search for speed on mobile phones ([Howard et al.
+# 2019](https://arxiv.org/abs/1905.02244)). Its convolutions are split into a depthwise one, a
+# filter per channel, and a pointwise one, a weighted sum of the channels at every pixel, which
+# together need about a ninth of the arithmetic; small side branches weigh the channels against each
+# other.
 #
 # *Source:* A. Howard et al., *Searching for MobileNetV3*, 2019, arXiv:1905.02244.
 

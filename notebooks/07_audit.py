@@ -80,7 +80,7 @@ show_figure(
 )
 
 # %% [markdown]
-# Much in it is as it should be: it names the metric by which a class is worst, prints a report of
+# Some of its practices are sound: it names the metric by which a class is worst, prints a report of
 # every class for every model, keeps one template for all of them, and says itself that its RAM is
 # the whole system's and that it could not record that of the classical models. What follows is what
 # was wrong: each mistake with what it did to the conclusions, what this project does instead, and
@@ -109,8 +109,8 @@ display(
 )
 
 # %% [markdown]
-# **One run a model, and no interval.** What the verdict calls a point apart is a fifth of one.
-# *Here:* intervals, paired tests and, where run, several seeds.
+# **One run a model, and no interval.** The verdict reports a gap of one point; it is a fifth of
+# one. *Here:* intervals, paired tests and, where run, several seeds.
 
 # %% tags=["hide-input"]
 count, recalls = audit.FACTS["test_size"], audit.FACTS["recalls"]

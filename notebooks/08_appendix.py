@@ -1,8 +1,7 @@
 # %% [markdown]
 # # Appendix
 #
-# What a reader looks up: how every model was set, how each network learnt, and with what all of it
-# was measured.
+# Settings, training curves and environment.
 
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
@@ -27,8 +26,8 @@ found = verdict.compare(records)
 # - **Confidence interval**: a range that a procedure gives which, over many repetitions, holds the
 #   true value in 95% of them.
 # - **Epoch**: one pass through all training images.
-# - **F1**: the harmonic mean of precision (how many images called so are so) and recall (how many
-#   images that are so are called so).
+# - **F1**: the harmonic mean of precision (the share of the images predicted as a class that belong
+#   to it) and recall (the share of a class's images that are found).
 # - **Latency**: the time that one image alone takes, from raw pixels to probabilities.
 # - **Log loss**: the mean of −log of the probability that the true class was given. It charges for
 #   errors and for false confidence.
@@ -91,7 +90,8 @@ for model in settings.models:
 # %% [markdown] tags=["fashion-mnist"]
 # ## How often the test images were looked at
 #
-# A test set is worn out by looking. The project's history has every publication of its results.
+# Repeated use of a test set biases scores upward. The project's history has every publication of
+# its results.
 
 # %% tags=["fashion-mnist", "hide-input"]
 tables.show_looks(settings.project)
