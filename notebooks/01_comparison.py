@@ -227,7 +227,7 @@ show_table(
 #
 # Where models are sure, agree with each other and contradict the label, the label may be wrong
 # (Northcutt et al. 2021). Such images are candidates. A person should look at them; the models may
-# also share a mistake. The appendix lists them all: [](#table-candidates).
+# also share a mistake. The appendix lists them all, in [a table](#table-candidates).
 #
 # *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
 # in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.

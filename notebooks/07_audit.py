@@ -144,7 +144,7 @@ display(Markdown(sentence))
 
 # %% [markdown]
 # **Training is called equal, and is not.** Two networks train for 15 epochs in batches of 128,
-# three for 5 in batches of 64. *Here:* [](#table-given) has what each model
+# three for 5 in batches of 64. *Here:* [a table](#table-given) has what each model
 # was given.
 #
 # **Classical models train on 60,000 images, networks on 48,000.** The classical models saw a
