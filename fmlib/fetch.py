@@ -6,7 +6,6 @@ FashionMNIST: Xiao, Rasul and Vollgraf, 2017, https://arxiv.org/abs/1708.07747.
 from __future__ import annotations
 
 import gzip
-import hashlib
 import os
 import shutil
 import socket
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fmlib.data import FASHION_CLASSES, SPLIT_SEED, DataError, Dataset, split
+from fmlib.project import sha256_of_file
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"
@@ -51,8 +51,7 @@ def _verify_file(path: Path) -> None:
     if not path.is_file():
         raise DataError(f"{path.name} is missing")
     try:
-        with path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
+        got = sha256_of_file(path)
     except OSError as error:
         raise DataError(f"{path.name} cannot be read: {error.strerror}") from error
     if got != wanted:
@@ -245,7 +244,7 @@ def checkpoint_sha256(path: Path) -> str:
 
     Raises WeightsError where they do not agree.
     """
-    digest, wanted = hashlib.sha256(path.read_bytes()).hexdigest(), path.stem.rsplit("-", 1)[-1]
+    digest, wanted = sha256_of_file(path), path.stem.rsplit("-", 1)[-1]
     if not digest.startswith(wanted):
         raise WeightsError(
             f"{path.name} is damaged: its SHA-256 begins {digest[:8]}, wanted {wanted}"

@@ -413,13 +413,21 @@ def fit_here(job: Job, progress: Progress = QUIET, key: str = "") -> None:
         check(model, data)
     measured = measure.measure(model, data, job.seed, progress)
     _check_key(job, key)
-    for name in ("proba", "validation_proba", "one_view_proba"):
-        if measured[name] is not None:
-            measured[name] = results.half(measured[name])
+    results.save(_record(job, key, model, data, measured), model, job.folder)
+    checkpoint_path(job.folder).unlink(missing_ok=True)
+
+
+def _record(
+    job: Job, key: str, model: Model, data: Dataset, measured: dict[str, Any]
+) -> results.Result:
+    """The record of a fit that was measured: with scores, and what it was made of, where."""
+    halves = ("proba", "validation_proba", "one_view_proba")
+    given = [name for name in halves if measured[name] is not None]
+    measured = measured | {name: results.half(measured[name]) for name in given}
     commit, dirty = measure.git_state(job.project)
     weights = getattr(model, "weights_", None)
     versions = dependencies(type(model))[1]
-    result = results.Result(
+    return results.Result(
         model=job.model,
         seed=job.seed,
         key=key,
@@ -438,8 +446,6 @@ def fit_here(job: Job, progress: Progress = QUIET, key: str = "") -> None:
         **measured,
         **scores.scores(measured["proba"], data.test_labels, data.class_names),
     )
-    results.save(result, model, job.folder)
-    checkpoint_path(job.folder).unlink(missing_ok=True)
 
 
 def _check_key(job: Job, key: str) -> None:

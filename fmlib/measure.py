@@ -162,35 +162,44 @@ def measure(
     device = default_device()
     use_available_cores()
     warm_up(device)
-    begun, prediction = datetime.now(UTC), Stopwatch(device)
-    with memory_use() as memory:
-        synchronize(device)
-        spent = Spent()
-        progress.begin(spent.so_far)
-        model.fit(data, seed, progress)
-        synchronize(device)
-        used = spent.so_far()
+    fitted = _fit(model, data, seed, progress)
     validation_proba = model.predict_proba(data.validation_images)  # warms up what is timed next
     latency = latency_ms(model.predict_proba, data.validation_images)
+    prediction = Stopwatch(device)
     with prediction:
         proba = model.predict_proba(data.test_images)
     one_view = model.predict_one_view(data.test_images) if model.views_ > 1 else None
     return {
-        "measured_at": begun.isoformat(timespec="seconds"),
-        "train_seconds": model.train_seconds_,
         "predict_seconds": prediction.seconds,
         "parameter_count": model.parameter_count(),
         "parameters_used": model.parameters_used(),
         "flops_per_image": model.flops_per_image(),
         "views": model.views_,
-        "history": model.history_,
         "proba": proba,
         "validation_proba": validation_proba,
         "one_view_proba": one_view,
+        **fitted,
         **latency,
+    }
+
+
+def _fit(model: Model, data: Dataset, seed: int, progress: Progress) -> dict[str, Any]:
+    """Fit a model; returns what that took, also in earlier processes of the same fit."""
+    begun = datetime.now(UTC)
+    with memory_use() as memory:
+        synchronize(default_device())
+        spent = Spent()
+        progress.begin(spent.so_far)
+        model.fit(data, seed, progress)
+        synchronize(default_device())
+        used = spent.so_far()
+    return {
+        "measured_at": begun.isoformat(timespec="seconds"),
+        "train_seconds": model.train_seconds_,
+        "history": model.history_,
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         **vars(memory),
         **{name: value + progress.spent.get(name, 0.0) for name, value in used.items()},
-        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
 
 

@@ -7,7 +7,6 @@ edited since is refused. Loading a record runs no code from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import tempfile
@@ -28,6 +27,7 @@ from pydantic import (
 
 from fmlib.models.base import Model
 from fmlib.models.registry import MODELS, build
+from fmlib.project import sha256_of_file
 from fmlib.scores import scores
 
 RESULT_FILE, PREDICTIONS_FILE = "result.json", "predictions.npz"
@@ -310,22 +310,17 @@ def save(result: Result, model: Model | None, folder: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Write what the record's files hash to; one that differs later was changed by hand."""
-    hashes = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
-    text = json.dumps({name: hashes[name] for name in hashes if name != MANIFEST_FILE}, indent=1)
+    files = [path for path in sorted(folder.iterdir()) if path.name != MANIFEST_FILE]
+    text = json.dumps({path.name: sha256_of_file(path) for path in files}, indent=1)
     (folder / MANIFEST_FILE).write_text(text, encoding="utf-8")
 
 
 def _check_manifest(folder: Path, *names: str) -> None:
-    """Raise ValueError unless these files of a record are as they were written."""
+    """Raise ValueError unless these files of a record, by default all, are as they were written."""
     said = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-    for name in names:
-        if said.get(name) != _sha256(folder / name):
+    for name in names or said:
+        if said.get(name) != sha256_of_file(folder / name):
             raise ValueError(f"{name} is not what was written; its hash differs")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load(folder: Path) -> Result:
@@ -352,8 +347,7 @@ def load_model(folder: Path) -> Model:
     fast.enable()
     result = load(folder)
     try:
-        manifest = json.loads((folder / MANIFEST_FILE).read_text(encoding="utf-8"))
-        _check_manifest(folder, *manifest)
+        _check_manifest(folder)
         return build(result.model, result.parameters).load(folder, result.fitted)
     except Exception as error:
         raise ResultError(f"{folder}: its model: {in_words(error)}") from error

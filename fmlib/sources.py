@@ -35,7 +35,7 @@ from fmlib.data import (
     split,
 )
 from fmlib.fetch import SHA256, download_timeout, load_fashion_mnist
-from fmlib.project import Project
+from fmlib.project import Project, sha256_of_file
 
 FASHION_MNIST, SAMPLE = "fashion_mnist", "sample"
 PARTS = ("train", "test")
@@ -472,8 +472,7 @@ def file_sha256(path: Path) -> str:
 
 @cache
 def _file_sha256(path: Path, _size: int, _mtime: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(path)
 
 
 def _sha256(content: Any) -> str:

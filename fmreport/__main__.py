@@ -7,6 +7,7 @@ import errno
 import json
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,53 +165,43 @@ def parser() -> argparse.ArgumentParser:
     known = ", ".join(available_profiles(HERE.params))
     profile_help = f"{known}; default: gpu where CUDA is usable, else cpu"
 
-    command = commands.add_parser("report", help="fit what is stale and write the report")
-    command.add_argument("--profile", help=profile_help)
-    command.add_argument("--seeds", type=positive, help="how many; the profile's own come first")
-    command.add_argument("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
-    command.add_argument(
-        "--models", nargs="+", default=[], help="fit these alone, and tell about all that is there"
+    def command(name: str, run: Callable[..., int], about: str) -> Callable[..., Any]:
+        added = commands.add_parser(name, help=about)
+        added.set_defaults(run=run)
+        return added.add_argument
+
+    _report_options(
+        command("report", report, "fit what is stale and write the report"), profile_help
     )
-    command.add_argument(
-        "--retime", action="store_true", help="fit again what was timed beside other work"
-    )
-    command.add_argument(
-        "--wait", action="store_true", help="wait for another run of the profile to end"
-    )
-    command.set_defaults(run=report)
-
-    command = commands.add_parser("import", help="take fresh records from another build folder")
-    command.add_argument("folder", type=Path, help="it or any folder above or below its results")
-    command.add_argument("--profile", help=profile_help)
-    command.set_defaults(run=import_records)
-
-    command = commands.add_parser("study", help="run searches or ablations of params/studies")
-    command.add_argument("names", nargs="+", help="for example cnn-ablation")
-    command.set_defaults(run=study)
-
-    command = commands.add_parser("publish", help="copy a finished report into docs/")
-    command.add_argument("--profile", help="cpu or gpu; default as for report")
-    command.set_defaults(run=publish)
-
-    command = commands.add_parser("predict", help="classify picture files with a fitted model")
-    command.add_argument("--profile", help=profile_help)
-    command.add_argument("--model", required=True, help="for example cnn")
-    command.add_argument("--json", action="store_true", help="all probabilities, as JSON")
-    command.add_argument("pictures", nargs="+", type=Path, metavar="picture")
-    command.set_defaults(run=predict)
-
-    command = commands.add_parser("check", help="tell every fault of a profile without training")
-    command.add_argument("profile", help="its name, or the path of its file")
-    command.set_defaults(run=check)
-
-    command = commands.add_parser("new-profile", help="write a commented profile to start from")
-    command.add_argument("name", help="a name in params/, or a path that ends in .yaml")
-    command.set_defaults(run=new_profile)
-
-    command = commands.add_parser("lab", help="open the notebooks in JupyterLab")
-    command.add_argument("options", nargs="*", help="behind --: JupyterLab's own options")
-    command.set_defaults(run=lab)
+    option = command("import", import_records, "take fresh records from another build folder")
+    option("folder", type=Path, help="it or any folder above or below its results")
+    option("--profile", help=profile_help)
+    option = command("study", study, "run searches or ablations of params/studies")
+    option("names", nargs="+", help="for example cnn-ablation")
+    option = command("publish", publish, "copy a finished report into docs/")
+    option("--profile", help="cpu or gpu; default as for report")
+    option = command("predict", predict, "classify picture files with a fitted model")
+    option("--profile", help=profile_help)
+    option("--model", required=True, help="for example cnn")
+    option("--json", action="store_true", help="all probabilities, as JSON")
+    option("pictures", nargs="+", type=Path, metavar="picture")
+    option = command("check", check, "tell every fault of a profile without training")
+    option("profile", help="its name, or the path of its file")
+    option = command("new-profile", new_profile, "write a commented profile to start from")
+    option("name", help="a name in params/, or a path that ends in .yaml")
+    option = command("lab", lab, "open the notebooks in JupyterLab")
+    option("options", nargs="*", help="behind --: JupyterLab's own options")
     return top
+
+
+def _report_options(option: Callable[..., Any], profile_help: str) -> None:
+    option("--profile", help=profile_help)
+    option("--seeds", type=positive, help="how many; the profile's own come first")
+    option("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
+    alone = "fit these alone, and tell about all that is there"
+    option("--models", nargs="+", default=[], help=alone)
+    option("--retime", action="store_true", help="fit again what was timed beside other work")
+    option("--wait", action="store_true", help="wait for another run of the profile to end")
 
 
 def main() -> int:

@@ -18,14 +18,10 @@ from jupyter_client.provisioning import LocalProvisioner
 from fmlib.process import end_with_parent
 
 PROVISIONER = "fmreport-forked"  # its name among pyproject's entry points
-PRELOADED = [
-    "fmreport.forkserver",
-    "fmreport.explorer",
-    "fmreport.tables",
-    "fmreport.compare.audit",
-    "ipykernel.kernelapp",
-]
+PRELOADED = ["fmreport.forkserver"]  # first, as the others take seconds
+PRELOADED += ["fmreport.explorer", "fmreport.tables", "fmreport.compare.audit"]
 PRELOADED += ["sklearn.model_selection", "skops.io", "timm", "torchvision.datasets"]  # used later
+PRELOADED += ["ipykernel.kernelapp"]
 CONTEXT: Any = multiprocessing.get_context("forkserver")
 
 

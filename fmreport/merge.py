@@ -9,7 +9,6 @@ them and turns them into the markup of either edition.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import os
 import re
@@ -27,6 +26,7 @@ from nbconvert.filters import strip_ansi
 from nbformat import NotebookNode
 
 from fmlib.fitting import fresh_results
+from fmlib.project import sha256_of_file
 from fmreport import markup
 from fmreport.downloads import downloads
 from fmreport.runner import Outcome
@@ -42,13 +42,8 @@ DROPPED = {"parameters", "injected-parameters", "remove-cell"}
 CELLS = ("columns", "numeric", "rows", "best", "sort")  # of a table, in its metadata
 IMAGES = ("image/svg+xml", "image/png", "image/jpeg")
 NO_ALT = "An image without a description."  # of an image that bypassed show_figure
-RENDERING = (
-    "merge.py",
-    "html.py",
-    "pdf.py",
-    "downloads.py",
-    "markup.py",
-)  # code that a report depends on
+# code that a report depends on, beside its chapters
+RENDERING = [f"{name}.py" for name in ("merge", "html", "pdf", "downloads", "markup")]
 TELLING = {"figure", "table", "prose"}  # kinds of output that a reader may want to see the code of
 # A footnote's name and text, up to a blank line or the next.
 NOTE = re.compile(r"^([ >*+-]*\[\^([^\]\s]+)\]:)(.*?)(?=\n\s*\n|\n[ >*+-]*\[\^|\Z)", re.M | re.S)
@@ -175,9 +170,10 @@ def write_report(
         for name, content in contents.items():
             (Path(scratch) / name).write_bytes(content)
         for name in FILES:
-            (folder / name).unlink(missing_ok=True)
-        for name in contents:
-            os.replace(Path(scratch) / name, folder / name)
+            if name in contents:
+                os.replace(Path(scratch) / name, folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
     return [folder / name for name in FILES if name in contents]
 
 
@@ -229,7 +225,7 @@ def is_current(outcome: Outcome, paper: Paper | None = None) -> bool:
 def _files_sha256(folder: Path) -> dict[str, str]:
     """Hashes of the page and, where there is one, the PDF."""
     there = [folder / name for name in FILES if (folder / name).is_file()]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in there}
+    return {path.name: sha256_of_file(path) for path in there}
 
 
 def metadata_of(outcome: Outcome) -> ReportMetadata:
@@ -253,7 +249,7 @@ def _stamp(outcome: Outcome, paper: Paper) -> str:
     code = [Path(__file__).with_name(name) for name in RENDERING]
     templates = [path for path in sorted(TEMPLATES.rglob("*")) if path.is_file()]
     told = [one.path for one in outcome.chapters if one.path]
-    hashes = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (*code, *templates, *told)]
+    hashes = [sha256_of_file(path) for path in (*code, *templates, *told)]
     missing = [(one.title, one.reason) for one in outcome.chapters if not one.path]
     return json.dumps([paper, outcome.profile.data_title, hashes, missing])
 

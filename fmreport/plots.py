@@ -28,8 +28,10 @@ from fmlib.results import Epoch
 
 
 class Plot(NamedTuple):
-    """A figure; the text that states its finding; its numbers, a row a thing shown; and its points,
-    each with axes, place in the data's coordinates, and what a reader who points there is told."""
+    """A figure, with the text that states its finding, its numbers, and its points.
+
+    A point has axes, a place in the data's coordinates, and what a reader who points there is told.
+    """
 
     figure: Figure
     alt: str
@@ -136,12 +138,6 @@ def short_number(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _range(values: pd.Series, unit: str) -> str:
-    """The least and the greatest value, and whose they are."""
-    ends = dict.fromkeys((values.idxmin(), values.idxmax()))
-    return " to ".join(f"{short_number(values[name])} {unit} ({name})" for name in ends)
 
 
 # --- Images ---
@@ -573,14 +569,10 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
     panels = [_points(table, fronts[cost], study) for cost in costs]
     for ax, points, cost in zip(axes, panels, costs, strict=True):
         _cost_panel(ax, points, cost)
-    marks = {}
-    for ax in axes:
-        handles, names = ax.get_legend_handles_labels()
-        marks |= dict(zip(names, handles, strict=True))
-    figure.legend(marks.values(), marks, loc="outside upper left", ncols=len(marks))
-    labels = pd.Series(table.index, table.index)
+    _legend_of_kinds(figure, axes)
+    labels = dict(zip(table.index, table.index, strict=True))
     if len(costs) > 1:
-        labels = pd.Series(map(str, range(1, len(table) + 1)), table.index)
+        labels = {name: str(number) for number, name in enumerate(table.index, 1)}
         key = ", ".join(f"{number} {name}" for name, number in labels.items())
         figure.supxlabel(textwrap.fill(key, 125), x=0.01, ha="left", fontsize=SMALL)
     figure.draw_without_rendering()  # lays the axes out, so that labels can be measured
@@ -598,6 +590,15 @@ def tradeoffs(table: pd.DataFrame, fronts: pd.DataFrame, study: pd.DataFrame | N
         theirs = study[["accuracy", *costs]].add_suffix(" (study)", axis=0)
         numbers = pd.concat([numbers, theirs]).rename_axis("model")
     return Plot(figure, alt, numbers, shown)
+
+
+def _legend_of_kinds(figure: Figure, axes: Sequence[Axes]) -> None:
+    """One legend for all panels: what each mark means, of those that a panel has."""
+    marks = {}
+    for ax in axes:
+        handles, names = ax.get_legend_handles_labels()
+        marks |= dict(zip(names, handles, strict=True))
+    figure.legend(marks.values(), marks, loc="outside upper left", ncols=len(marks))
 
 
 def _points(table: pd.DataFrame, front: pd.Series, study: pd.DataFrame | None) -> pd.DataFrame:

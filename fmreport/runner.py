@@ -124,9 +124,11 @@ def sole_run(
     try:
         since = datetime.now().isoformat(" ", timespec="seconds")
         holder.write_text(f"process {os.getpid()} since {since}", encoding="utf-8")
-        for left in (*profile.folder.glob(".*-*"), *profile.results.glob("*/.incoming-*")):
+        for left in (*profile.folder.glob(".*-*"), *profile.results.glob("*/.*incoming*")):
             if left.is_dir():
                 shutil.rmtree(left, ignore_errors=True)
+            elif left != holder:
+                left.unlink(missing_ok=True)
         yield
     finally:
         holder.unlink(missing_ok=True)
@@ -629,12 +631,12 @@ def why(error: Exception) -> str:
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if isinstance(error, PapermillExecutionError):
-        told = f"cell {error.exec_count}: {error.ename}: {error.evalue}".partition("\n")[0]
-        return textwrap.shorten(told, 300, placeholder=" ...")
     if isinstance(error, DeadKernelError):
         return "the kernel died (killed, or out of memory)"
-    return textwrap.shorten(f"{type(error).__name__}: {error}".partition("\n")[0], 300)
+    told = f"{type(error).__name__}: {error}"
+    if isinstance(error, PapermillExecutionError):
+        told = f"cell {error.exec_count}: {error.ename}: {error.evalue}"
+    return textwrap.shorten(told.partition("\n")[0], 300, placeholder=" ...")
 
 
 def summary(outcome: Outcome) -> str:

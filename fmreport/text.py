@@ -626,7 +626,7 @@ def _times_vary(values: Values) -> str:
 
 def _contended(_values: Values, *names: str) -> str:
     return (
-        f"Measured beside other work on the machine, so that their times are left out: "
+        "Measured beside other work on the machine, so that their times are left out: "
         f"{listed(names)}. `make report RETIME=1` measures them again."
     )
 

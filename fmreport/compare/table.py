@@ -67,6 +67,12 @@ def is_deterministic(run: Result) -> bool:
     return known is not None and known.deterministic
 
 
+def is_readable(run: Result) -> bool:
+    """Whether a person can follow how the model decides."""
+    known = MODELS.get(run.model)
+    return known is not None and known.readable
+
+
 def overview(runs: Runs) -> pd.DataFrame:
     """A row a model: mean accuracy over its seeds with its 95 % interval, and every cost.
 

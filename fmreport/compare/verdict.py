@@ -11,13 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fmlib.models.registry import MODELS
 from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, errors, significance, table
 from fmreport.compare.significance import ALPHA, Correct
 
 BUDGETS = {"train_seconds": 60.0, "latency_ms_p95": 10.0, "memory_mb": 500.0}
-TIMES = ("train_seconds", "latency_ms_p95")  # what a model costs whoever waits for it
+WAITS = ("train_seconds", "latency_ms_p95")  # for what one waits
 FEW_IMAGES = 2000  # below this an interval is over two points wide, and a verdict is a rehearsal
 
 
@@ -75,7 +74,6 @@ def compare(records: Iterable[Result]) -> Comparison:
     local, elsewhere = table.by_machine(overview)
     correct = significance.correct_of_all(runs)
     behind = significance.against_best(correct) if runs else pd.DataFrame()
-    untold = [name for name in behind.index if behind.loc[name, "p_holm"] >= ALPHA]
     return Comparison(
         runs,
         calibration.temperatures(runs),
@@ -86,8 +84,13 @@ def compare(records: Iterable[Result]) -> Comparison:
         correct,
         significance.all_pairs(correct),
         behind,
-        [*list(runs)[:1], *untold],
+        [*list(runs)[:1], *_untold(behind)],
     )
+
+
+def _untold(behind: pd.DataFrame) -> list[str]:
+    """The models of ``against_best`` that are not told from the best."""
+    return [name for name in behind.index if behind.loc[name, "p_holm"] >= ALPHA]
 
 
 @dataclass(frozen=True)
@@ -145,8 +148,7 @@ def affordable(found: Comparison, budgets: Mapping[str, float]) -> list[Affordab
         best, tied = None, []
         if len(names):
             best = names[0]
-            behind = significance.against_best({name: found.correct[name] for name in names})
-            tied = [name for name in behind.index if behind.loc[name, "p_holm"] >= ALPHA]
+            tied = _untold(significance.against_best({one: found.correct[one] for one in names}))
         bought.append(Affordable(cost, limit, best, tied, found.local[cost].idxmin()))
     return bought
 
@@ -191,12 +193,6 @@ def front_by_chance(found: Comparison) -> list[tuple[str, str]]:
         for one, other in pairwise(front)
         if found.p_values.loc[one, other] >= ALPHA and faster(found, other, one)
     ]
-
-
-def is_readable(run: Result) -> bool:
-    """Whether a person can follow how the model decides."""
-    known = MODELS.get(run.model)
-    return known is not None and known.readable
 
 
 def transfer_pair(found: Comparison) -> tuple[str, str] | None:
@@ -287,7 +283,7 @@ def _about_costs(
     local, accuracy = found.local, found.table["accuracy"]
     costs = {"machine": local["machine"].iloc[0], "baseline_mb": local["baseline_mb"].max()}
     yield Finding("costs", (), costs | {"with_gpu": bool(local["vram_mb"].any())})
-    others = {cost: limit for cost, limit in budgets.items() if cost not in TIMES}
+    others = {cost: limit for cost, limit in budgets.items() if cost not in WAITS}
     for bought in affordable(found, others):  # of time the answer tells
         which = bought.best or bought.cheapest
         values = {"cost": bought.cost, "limit": bought.limit, "nearest": bought.cheapest}
@@ -349,17 +345,19 @@ def needs(
     if not found.runs:
         return
     here = found.table.copy()
-    here.loc[found.elsewhere.index, [*TIMES]] = np.nan
+    here.loc[found.elsewhere.index, [*WAITS]] = np.nan
     best = min(leaders(found), key=lambda name: here.loc[name, "train_seconds"])
     untold = [name for name in found.tied if name != best]
     quick = fastest_tied(found)
     values = {"tied": untold, "models": len(found.runs), "images": found.images}
     yield _need("accuracy", here, best, **values, fastest=quick[0] if quick else None)
-    for bought in affordable(found, {cost: budgets[cost] for cost in TIMES if cost in budgets}):
+    for bought in affordable(found, {cost: budgets[cost] for cost in WAITS if cost in budgets}):
         values = {"limit": bought.limit, "tied": bought.tied, "nearest": bought.cheapest}
         values["least"] = here.loc[bought.cheapest, bought.cost]
         yield _need(bought.cost, here, bought.best, **values)
-    if clear := next((name for name, fits in found.runs.items() if is_readable(fits[0])), None):
+    if clear := next(
+        (name for name, fits in found.runs.items() if table.is_readable(fits[0])), None
+    ):
         yield _need("readable", here, clear)
     if gpu is not None and gpu.runs:
         machine, tied = gpu.table["machine"].iloc[0], gpu.tied[1:]
@@ -370,7 +368,7 @@ def _need(need: str, overview: pd.DataFrame, name: str | None, **values: Any) ->
     """What is taken for a need, None if nothing, with its accuracy and its times."""
     if name is None:
         return Finding("need", (), {"need": need, **values})
-    row = overview.loc[name, ["accuracy", *TIMES]].to_dict()
+    row = overview.loc[name, ["accuracy", *WAITS]].to_dict()
     return Finding("need", (name,), {"need": need, **row, **values})
 
 
