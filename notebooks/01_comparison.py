@@ -50,8 +50,8 @@ show_figure(
 # %% [markdown]
 # # The comparison
 #
-# The answer rests on what follows. All of it is computed from what each fit left, which is what was
-# measured and the probabilities for every image, and from the kept tables of searches.
+# This chapter supports the answer. All of it is computed from each fit's record, which holds its
+# measurements and its probabilities for every image, and from the kept tables of searches.
 
 # %% tags=["hide-input"]
 tables.show_models(found)
@@ -63,11 +63,11 @@ display(Markdown(summary.markdown()))
 # %% [markdown]
 # ## How sure is that?
 #
-# A test set is a sample. Other photographs would give every model another score, and the question
-# is whether they would give the models another order. Two tools answer it.
+# A test set is a sample: other photographs would give each model another score, and perhaps the
+# models another order. Two tools measure this uncertainty.
 #
-# The first is an interval for each accuracy. For $k$ images right of $n$, Wilson's interval (1927)
-# is the set of all true accuracies $p$ that a test would not reject,
+# The first is an interval for each accuracy. For $k$ of $n$ images classified correctly, Wilson's
+# interval (1927) is the set of all true accuracies $p$ that a test would not reject,
 #
 # $$ \frac{|k/n - p|}{\sqrt{p\,(1 - p)/n}} \le 1.96 . $$
 #
@@ -82,22 +82,22 @@ show_figure(
 )
 
 # %% [markdown]
-# Intervals that overlap prove nothing, because the models are not tested on different samples: they
-# see the same images, and most of these are easy for all or hard for all. What tells two models
-# apart is only the images on which one is right and the other wrong. If they were equally good,
-# each would be correct on half of these images, and McNemar's test (1947) asks how unlikely the
-# observed split is. The exact form is used here: a binomial test, with no approximation. For models
-# that are each trained once it is the test to use (Dietterich 1998).
+# The second is a paired test. Overlapping intervals do not show that two models are equal, because
+# both are tested on the same images, most of which are easy for all models or hard for all. Only
+# the images on which one is right and the other wrong tell two models apart. If the two were
+# equally good, each would be correct on half of these images, and McNemar's test (1947) asks how
+# unlikely the observed split is. It is used here in its exact form, a binomial test. For models
+# that are trained once each it is the recommended test (Dietterich 1998).
 #
-# Training again with another seed gives another score, and that is the second uncertainty. Where a
-# model has several fits, what is compared are their means, and the interval of a difference covers
-# both: the variance over images, paired, and that over each model's seeds, divided by their number
-# (Obuchowski and Rockette 1995; degrees of freedom by Satterthwaite's rule). Where it has one,
-# every statement is about that fitted model and not about its recipe.
+# Training with another seed gives another score, which is a second source of uncertainty. Where a
+# model has several fits, their means are compared, and the interval of a difference covers both
+# sources: the variance over images, paired, and that over each model's seeds, divided by their
+# number (Obuchowski and Rockette 1995; degrees of freedom by Satterthwaite's rule). Where it has
+# one, every statement is about that fitted model and not about its recipe.
 #
 # Every other model is compared with the best, and Holm's correction raises each $p$-value so that
-# the chance of even one false alarm among these comparisons stays below 5%. The best was picked on
-# the same images, so that its lead is a little too large.
+# the chance of even one false positive among these comparisons stays below 5%. The best was chosen
+# on the same images, so its lead is slightly too large.
 #
 # *Sources:* N. A. Obuchowski and H. E. Rockette, *Hypothesis testing of diagnostic accuracy for
 # multiple readers and multiple tests*, Communications in Statistics 24, 1995; Q. McNemar, *Note on
@@ -115,9 +115,9 @@ tables.show_behind(found)
 tables.show_seeds(found)
 
 # %% [markdown]
-# Models are not given the same. Some average their predictions over several views of an image,
-# which costs time at every prediction; some train for more epochs; the settings of some were sought
-# longer.
+# Models are not given the same resources. Some average their predictions over several views of an
+# image, which takes time at every prediction; some train for more epochs; for some, more settings
+# were tried.
 
 # %% tags=["hide-input"]
 tables.show_given(found)
@@ -125,12 +125,12 @@ tables.show_given(found)
 # %% [markdown]
 # ## What does it cost?
 #
-# A model costs time when it is trained, time when it answers, and memory. Training time is shown
-# twice: the training steps alone, and everything from the call to the finished model, with
-# validation and preparation. The steps of a classical model are its whole fit, features included,
-# but for the calibration of its probabilities; features for a probe of a frozen network count as
-# preparation. Where a recipe asks for bfloat16 and the processor has none, its network computes in
-# float32 and takes longer, so that times do not transfer between machines.
+# A model takes time to train, time to predict, and memory. Training time is shown twice: the
+# training steps alone, and everything from the call to the finished model, with validation and
+# preparation. For a classical model, the steps are its whole fit, features included, except the
+# [calibration](#glossary) of its probabilities; computing the features for a probe of a frozen
+# network counts as preparation. Where a recipe asks for bfloat16 and the processor has none, its
+# network computes in float32 and takes longer, so times do not transfer between machines.
 
 # %% tags=["hide-input"]
 away = verdict.left_out(local, found.elsewhere)
@@ -143,20 +143,19 @@ tables.show_costs(found)
 
 # %% [markdown]
 # A model is worth considering if no other is at least as accurate for less. Such models form the
-# Pareto front; which of them to take depends on what is scarce. The front goes by the accuracies as
-# measured, so that a small difference may decide: whether two models are told apart at all is in
-# [the matrix of all pairs](#fig-all-pairs).
+# [Pareto front](#glossary); which to choose depends on the cost that matters most. The front uses
+# the accuracies as measured, so a small difference can decide; [the matrix of all
+# pairs](#fig-all-pairs) shows which models are told apart.
 
 # %% tags=["hide-input"]
 show_figure(
     plots.tradeoffs(
         local, table.pareto_fronts(local, ["latency_ms_p95", "memory_mb", "parameters", "flops"])
     ),
-    f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. Operations "
-    "are two a multiply-add in a network, all passes of an averaged prediction included, "
-    "comparisons in trees, the most there can be in boosted ones, and multiplications and "
-    "additions with every support vector; parameters are weights, nodes, and coordinates of "
-    "support vectors.",
+    f"Accuracy against four other costs, on {machine}. A line joins the Pareto front. "
+    "Operations: networks, 2 per multiply-add over all views; trees, comparisons (at most, for "
+    "boosted trees); SVMs, multiplications and additions with every support vector. Parameters: "
+    "weights, nodes, coordinates of support vectors.",
     "costs",
 )
 
@@ -168,9 +167,9 @@ tables.show_published("gpu", on_gpu)
 #
 # Accuracy differs by class. Precision is the share of the images predicted as a class that belong
 # to it, recall the share of a class's images that are found, and F1 their harmonic mean, which is
-# low if either is. Each model's worst class is the one of lowest F1. Its interval comes from
-# drawing the test images again and again; a class whose F1 is not clearly better in these draws, at
-# the 95% level, counts as tied with it.
+# low if either is. Each model's worst class is the one with the lowest F1. Its interval comes from
+# bootstrap samples of the test images; a class whose F1 is not clearly better in these, at the 95%
+# level, counts as tied with it.
 
 # %% tags=["hide-input"]
 worst = found.worst
@@ -198,15 +197,15 @@ show_figure(
 )
 
 # %% [markdown]
-# Where a row of the next figure is dark, images of that class are taken for the class of the
-# column; images that are classified correctly are left out.
+# In the next figure a dark cell means that many images of the row's class are taken for the
+# column's; images that are classified correctly are left out.
 
 # %% tags=["hide-input"]
 show_figure(
     plots.confusion_matrices(
         {name: errors.confusion(fits) for name, fits in found.runs.items()}, data.class_names
     ),
-    "What each model takes for what: the share of a class's test images, the mean over seeds.",
+    "Confusion matrices: the share of each class's test images, the mean over seeds.",
     "confusion",
 )
 show_explorer(found, data)
@@ -216,18 +215,18 @@ pairs = errors.confused_pairs(found.runs)
 show_table(
     pairs[["pair", "errors", "share"]]
     .assign(share=100 * pairs["share"])
-    .rename(columns={"pair": "Classes", "errors": "Errors a model", "share": "% of all errors"}),
+    .rename(columns={"pair": "Classes", "errors": "Errors per model", "share": "% of all errors"}),
     "The pairs of classes that are confused most, in either direction.",
     "pairs",
-    formats={"Errors a model": ".1f", "% of all errors": ".1f"},
+    formats={"Errors per model": ".1f", "% of all errors": ".1f"},
 )
 
 # %% [markdown]
 # ## Hard images and doubtful labels
 #
-# Where models are sure, agree with each other and contradict the label, the label may be wrong
-# (Northcutt et al. 2021). Such images are candidates. A person should look at them; the models may
-# also share a mistake. The appendix lists them all, in [a table](#table-candidates).
+# Where confident models agree with each other and contradict the label, the label may be wrong
+# (Northcutt et al. 2021). Such images are candidates for a person to check, as the models may also
+# share a mistake. The appendix lists them all, in [a table](#table-candidates).
 #
 # *Source:* C. G. Northcutt, L. Jiang and I. L. Chuang, *Confident learning: estimating uncertainty
 # in dataset labels*, Journal of Artificial Intelligence Research 70, 2021.
@@ -250,16 +249,17 @@ display(Markdown(text.relabelled_sentence(found, doubtful)))
 # %% [markdown]
 # ## Beyond accuracy
 #
-# A probability should mean what it says: of the images to which a model gives 80%, four in five
-# should be right. The expected calibration error is the gap between confidence and accuracy,
-# averaged over images in bins of confidence of equal width (Naeini et al. 2015). Temperature
-# scaling divides the logarithms of a model's probabilities by one number $T$ and normalises again,
-# which changes no prediction; $T$ is fitted on the validation images alone ([Guo et al.
-# 2017](https://arxiv.org/abs/1706.04599)), and a $T$ above 1 means that the model was
-# overconfident, one below 1 that it was underconfident, as networks trained with label smoothing
-# are. $T$ is the one of least log loss, so that the calibration error may even rise. A
-# support-vector machine has no probabilities of its own; its scores were turned into some in this
-# very way, so that its $T$ is near 1. Log loss charges for both, errors and false confidence.
+# Probabilities should match frequencies: of the images to which a model gives 80%, four in five
+# should be classified correctly. The expected calibration error is the gap between confidence and
+# accuracy, averaged over images in bins of confidence of equal width (Naeini et al. 2015). Log
+# loss, the mean of −log of the probability given to the true class, penalises both errors and false
+# confidence. Temperature scaling divides the logarithms of a model's probabilities by one number,
+# the temperature $T$, and normalises again, which changes no prediction; $T$ is fitted on the
+# validation images alone ([Guo et al. 2017](https://arxiv.org/abs/1706.04599)). A $T$ above 1 means
+# that the model was overconfident, one below 1 that it was underconfident, as networks trained with
+# label smoothing are. As $T$ minimises log loss, the calibration error may even rise. A
+# support-vector machine has no probabilities of its own; its scores are turned into probabilities
+# in the same way, so its $T$ is near 1.
 #
 # *Sources:* M. P. Naeini, G. F. Cooper and M. Hauskrecht, *Obtaining well calibrated probabilities
 # using Bayesian binning*, AAAI 2015; C. Guo, G. Pleiss, Y. Sun and K. Q. Weinberger, *On
@@ -269,16 +269,16 @@ display(Markdown(text.relabelled_sentence(found, doubtful)))
 tables.show_calibration(found)
 
 # %% [markdown]
-# If uncertain images go to a person, accuracy on the others rises. The figure takes the images in
-# the order of a model's scaled confidence, the most confident first.
+# If uncertain images go to a person, accuracy on the others rises. The figure orders the images by
+# a model's scaled confidence, the most confident first.
 
 # %% tags=["hide-input"]
 tables.show_answered(found)
 
 # %% [markdown]
-# Models that err on different images can help each other. The matrix shows how much their errors
-# overlap; an average of the probabilities of the best models, chosen on validation images and
-# scaled, so that no overconfident model dominates, shows what that is worth.
+# Models that err on different images can be combined. The matrix shows how much their errors
+# overlap. The average of the probabilities of the best models, which are chosen on validation
+# images and scaled so that no overconfident model dominates, shows what combining them is worth.
 
 # %% tags=["hide-input"]
 show_figure(

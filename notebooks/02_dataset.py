@@ -3,9 +3,9 @@
 
 # %% [markdown] tags=["fashion-mnist"]
 # FashionMNIST ([Xiao et al. 2017](https://arxiv.org/abs/1708.07747)) is a set of 70,000 small grey
-# photographs of clothing from a shop's catalogue, made to replace the handwritten digits of MNIST
-# by something harder: the same 28 × 28 pixels, again ten classes, here of equal size, the same
-# 60,000 images to learn from and 10,000 to be tested on.
+# photographs of clothing from a shop's catalogue, made as a harder replacement for the handwritten
+# digits of MNIST. Like MNIST it has 28 × 28 pixels, ten classes, 60,000 training images and 10,000
+# test images; its classes are of equal size.
 #
 # *Source:* H. Xiao, K. Rasul and R. Vollgraf, *Fashion-MNIST: a novel image dataset for
 # benchmarking machine learning algorithms*, 2017, arXiv:1708.07747.
@@ -49,17 +49,16 @@ display(
 )
 
 # %% [markdown] tags=["fashion-mnist"]
-# What was chosen by trial was chosen on the validation images, and the appendix shows what was
-# tried; the time that a profile allows set the rest. Earlier publications scored the test images
-# too, and the appendix has all of their scores.
+# Settings chosen by trial were chosen on the validation images, and the appendix shows what was
+# tried; the time that a profile allows set the rest. Earlier publications of this project's results
+# scored the test images too, and the appendix lists all of their scores.
 
 # %% [markdown]
 # ## The classes
 
 # %% [markdown] tags=["fashion-mnist"]
-# The classes are easy to tell apart by their silhouettes, with one family of exceptions: a T-shirt,
-# a pullover, a coat, a dress and a shirt share an outline, and at 28 pixels little more than the
-# outline is left.
+# The classes are easy to tell apart by their silhouettes, except for T-shirt, pullover, coat, dress
+# and shirt, which share an outline; at 28 pixels little more than the outline is left.
 
 # %% tags=["hide-input"]
 names = list(data.class_names[: plots.MOST])
@@ -77,12 +76,12 @@ show_figure(
 # ## Balance
 
 # %% [markdown] tags=["other-data"]
-# Where classes are of unequal size, accuracy is mostly that of the large ones, and a model that
-# never names a small class may score high. The recall of each class tells.
+# Where classes are of unequal size, the large ones dominate accuracy, and a model that never
+# predicts a small class may score high. The recall of each class shows this.
 
 # %% [markdown] tags=["fashion-mnist"]
-# Every class has the same number of images in each part, so that plain accuracy is a fair summary,
-# and a class's recall is its own accuracy.
+# Every class has the same number of images in each part, so accuracy is a fair summary, and a
+# class's recall is its own accuracy.
 
 # %% tags=["other-data", "hide-input"]
 parts = {"train": data.train, "validation": data.validation, "test": data.test}
@@ -99,8 +98,8 @@ show_figure(
 # %% [markdown]
 # ## What a class looks like on average
 #
-# The mean image of a class shows how much its members have in common: it is sharp where most of
-# them fill the same pixels, and a blur where they do not.
+# The mean image of a class shows how much its images have in common: it is sharp where most of them
+# fill the same pixels, and blurred where they do not.
 
 # %% tags=["hide-input"]
 show_figure(
@@ -112,11 +111,11 @@ show_figure(
 # %% [markdown]
 # ## Transforms
 #
-# A network that sees each training image again and again overfits. Showing it a slightly different
-# image each time (mirrored, shifted by a pixel or two, with a patch hidden) keeps the label and
-# spoils the memory. The transforms work on whole batches of raw bytes, on the processor or the GPU
-# where the images lie, and draw from one seeded generator. Validation and test images are never
-# changed at random: they are resized where a network wants it, and normalised.
+# A network that sees the same training images in every epoch overfits. Changing an image slightly
+# and at random each time (mirrored, shifted by a pixel or two, with a patch hidden) keeps its label
+# and reduces overfitting. The transforms work on whole batches of raw bytes, on the processor or
+# the GPU where the images lie, and draw from one seeded generator. Validation and test images are
+# never changed at random: they are resized where a network needs it, and normalised.
 
 # %% tags=["key-code"]
 augmentation = Augmentation(flip=True, crop_padding=2, erase_size=data.spec.height * 2 // 7)
@@ -127,14 +126,14 @@ after = augmentation(before, Generator().manual_seed(9))
 show_figure(
     plots.before_after_grid(channels_last(before), channels_last(after), some),
     "Training images before and after one random augmentation: mirrored, shifted, a square "
-    "erased. Which of these a network gets stands among its settings.",
+    "erased. A network's settings say which of these it gets.",
     "transforms",
 )
 
 # %% [markdown] tags=["fashion-mnist"]
-# The original study, an answer to a course exercise that this project redoes, jittered brightness,
-# contrast, saturation and hue. On a grey image the last two do nothing at all; the first two do
-# this:
+# The original study, an answer to a course exercise (introduction to deep learning, Federal
+# University of Pernambuco) that this project redoes, jittered brightness, contrast, saturation and
+# hue. On a grey image the last two have no effect; the first two do this:
 
 # %% tags=["fashion-mnist", "hide-input"]
 jittered = Augmentation(flip=True, jitter=0.5)(before, Generator().manual_seed(9))

@@ -5,13 +5,13 @@ seed: int = 9  # of everything random in a model's training
 # %% [markdown]
 # # Convolutional networks from scratch
 #
-# A convolution knows what the models so far had to do without: that pixels have neighbours, and
-# that an edge is an edge wherever it is. Instead of a weight for every pixel it learns small
-# filters and slides them over the image,
+# A convolution uses what most of the models so far ignore: pixels have neighbours, and an edge is
+# an edge wherever it is. Instead of one weight per pixel it learns small filters and slides them
+# over the image,
 #
 # $$ y_{k}(i, j) = \sum_{c} \sum_{u, v} w_{k c}(u, v)\, x_c(i + u, j + v) , $$
 #
-# so that few weights serve many places.
+# so that few weights serve many positions.
 
 # %% tags=["hide-input"]
 from fmlib.profiles import load_profile
@@ -26,35 +26,35 @@ data = settings.data()
 # The network follows [Jordan's (2024)](https://arxiv.org/abs/2404.00498) for CIFAR-10, designed for
 # fast training, cut down to small images and two processor cores.
 #
-# - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000
-#   grey training images has four eigenvectors; divided by the roots of their eigenvalues, and each
-#   also with its sign turned, they are eight filters that whiten the image, so that the next layer
-#   starts on uncorrelated inputs.
+# - **A stem that is computed and not learnt.** The covariance of the 2 × 2 patches of 5,000 grey
+#   training images has four eigenvectors; divided by the square roots of their eigenvalues, and
+#   each also with its sign flipped, they are eight filters that whiten the image, so that the next
+#   layer starts on uncorrelated inputs.
 # - **Three blocks**, each a 3 × 3 convolution, a maximum over 2 × 2 pixels, batch normalisation and
 #   GELU, and a second convolution with normalisation and GELU. Pooling early, between the two,
 #   quarters the cost of the second.
-# - **Dirac initialisation**: a new convolution passes its input on. The signal crosses the
-#   untrained network whole.
-# - **A global maximum** over what is left of the image, and one linear layer.
+# - **Dirac initialisation**: a new convolution passes its input on, so that the signal crosses the
+#   untrained network.
+# - **A global maximum** over the last feature map, and one linear layer.
 #
-# It is trained by stochastic gradient descent with Nesterov's momentum, whose learning rate rises
-# for a fifth of the run and then falls to zero in a straight line, on images that are mirrored and
-# shifted at random. A prediction is the mean over an image, itself moved up and down by a pixel,
-# and their mirror images, after the same paper. Convolutions run in bfloat16 where the processor
-# has it.
+# It is trained by stochastic gradient descent with Nesterov momentum, on images that are mirrored
+# and shifted at random. The learning rate rises for a fifth of the run and then falls linearly to
+# zero. A prediction is the mean over the image and the image shifted up and down by one pixel, each
+# with its mirror image, after the same paper. Convolutions run in bfloat16 where the processor has
+# it.
 #
 # *Source:* K. Jordan, *94% on CIFAR-10 in 3.29 seconds on a single GPU*, 2024, arXiv:2404.00498.
 
 # %% [markdown] tags=["model-cnn", "fashion-mnist"]
-# The ablation in the appendix leaves these ingredients out one at a time, but for the moved images,
-# which came later: the search shows them.
+# The ablation in the appendix leaves these ingredients out one at a time, except the shifted views,
+# which were added later and are part of the search.
 #
-# A GPU has room for more. There images are enlarged to 42 pixels, so that the deeper blocks see a
-# finer grid, the blocks are wider, and each gets a third convolution, with a connection around the
-# last two, so that these need only learn what to add. So large a network overfits before it is
-# done, unless its training images are harder: in half of the batches each image has a rectangle of
-# another pasted over it, and its label is a mixture of the two by area (*cutmix*) ([Yun et al.
-# 2019](https://arxiv.org/abs/1905.04899)).
+# On a GPU the network is larger. Images are enlarged to 42 pixels, so that the deeper blocks get a
+# finer grid; the blocks are wider, and each gets a third convolution and a residual connection
+# around the last two, so that these learn only what to add. So large a network overfits before
+# training ends unless its training images are harder: in half of the batches each image has a
+# rectangle of another pasted over it, and its label is a mixture of the two by area (*cutmix*)
+# ([Yun et al. 2019](https://arxiv.org/abs/1905.04899)).
 #
 # *Source:* S. Yun et al., *CutMix: regularization strategy to train strong classifiers with
 # localizable features*, 2019, arXiv:1905.04899.
@@ -74,8 +74,8 @@ sections.show_model(settings, "study_cnn", seed)
 # %% [markdown] tags=["exercise"]
 # ## Try it
 #
-# Change the first line of the next cell, and run it. The model is fitted with that change in
-# seconds, and stands beside the one above, on the validation images.
+# Change the first line of the next cell, and run it. The changed model is fitted in seconds and
+# compared with the one above on the validation images.
 #
 # - `"cnn", {"recipe.augmentation": {}}`: no mirror images, no shifts.
 # - `"cnn", {"widths": [32, 64, 128]}`: twice as wide, and about three times as slow.

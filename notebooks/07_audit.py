@@ -1,13 +1,12 @@
 # %% [markdown] tags=["fashion-mnist"]
 # # The original study, audited
 #
-# This project redoes an answer to a course exercise (introduction to deep learning, Federal
-# University of Pernambuco), which trained each of its models once. Its figures stand beside those
-# of our model of the same kind, its “MobileNetV3” beside our ResNet34, which is what in fact ran. A
-# row compares two recipes and not one network twice: layers, image size, epochs and weights at the
-# start differ, and a network from scratch here had ImageNet weights there. Accuracies can be
-# compared, as far as the study's two digits go; its times and its memory were measured on another
-# machine and, as is shown below, in another sense.
+# The original study, an answer to a course exercise, trained each of its models once. Its figures
+# are shown beside those of our model of the same kind, its “MobileNetV3” beside our ResNet34, which
+# is what in fact ran. A row compares two recipes and not one network twice: layers, image size,
+# epochs and initial weights differ, and a network from scratch here had ImageNet weights there.
+# Accuracies can be compared, as far as the study's two digits go; its times and its memory were
+# measured on another machine and, as is shown below, by other definitions.
 
 # %% tags=["parameters"]
 profile: str = "lesson"  # a file of params/: "lesson" takes seconds, "cpu" is the report's
@@ -74,23 +73,23 @@ front = table.pareto_fronts(local, ["train_seconds"])
 show_figure(
     plots.tradeoffs(local, front, study),
     f"Accuracy against training time. Ours ran on {machine}, the study on "
-    f"{audit.FACTS['machine']}: compare heights across the two, never times. Its “MobileNetV3” was "
-    "in fact a ResNet34.",
+    f"{audit.FACTS['machine']}: compare accuracies across the two, not times. Its “MobileNetV3” "
+    "was in fact a ResNet34.",
     "study-tradeoff",
 )
 
 # %% [markdown]
-# Some of its practices are sound: it names the metric by which a class is worst, prints a report of
-# every class for every model, keeps one template for all of them, and says itself that its RAM is
-# the whole system's and that it could not record that of the classical models. What follows is what
-# was wrong: each mistake with what it did to the conclusions, what this project does instead, and
-# what the study's own figures, or a few seconds of computing, show of it.
+# Some of its practices are sound: it names the metric by which a class is worst, reports every
+# class for every model, uses one template for all of them, and says itself that its RAM is the
+# whole system's and that it could not record that of the classical models. The rest of this chapter
+# lists its mistakes: what each did to the conclusions, what this project does instead (*Here:*),
+# and what the study's own figures, or a few seconds of computing, show of it.
 #
 # ## What was compared
 #
 # **The network called MobileNetV3 is a second ResNet34.** The verdict rests on two runs of one
 # network, and MobileNetV3 was never measured. *Here:* a test checks every network's structure, and
-# its parameter count stands in the results.
+# the results give its parameter count.
 
 # %% tags=["hide-input"]
 one, other = study.index[study["model"].duplicated(keep=False)]
@@ -109,8 +108,8 @@ display(
 )
 
 # %% [markdown]
-# **One run a model, and no interval.** The verdict reports a gap of one point; it is a fifth of
-# one. *Here:* intervals, paired tests and, where run, several seeds.
+# **One run per model, and no interval.** The verdict reports a gap of one point; the gap is a fifth
+# of one. *Here:* intervals, paired tests and, where run, several seeds.
 
 # %% tags=["hide-input"]
 count, recalls = audit.FACTS["test_size"], audit.FACTS["recalls"]
@@ -131,7 +130,8 @@ display(
 # %% [markdown]
 # **What ImageNet is worth has no control.** The study credits the networks' accuracy to a diverse
 # data set without training one from scratch. *Here:* a network from scratch is named so, and stands
-# beside those with weights.
+# beside those with weights. Unless a profile trains an architecture both with and without its
+# weights, the effect of pre-training is not measured here either.
 
 # %% tags=["hide-input"]
 scratch = found.table[~found.table["pretrained"]]
@@ -139,26 +139,25 @@ top = study["accuracy"].idxmax()
 sentence = f"The study's most accurate network has {study.loc[top, 'accuracy']:.2f}."
 if len(scratch):
     name, score = scratch["accuracy"].idxmax(), scratch["accuracy"].max()
-    sentence += f" Of our models that start from nothing the best, {name}, has {score:.3f}."
+    sentence += f" Of our models without such weights the best, {name}, has {score:.3f}."
 display(Markdown(sentence))
 
 # %% [markdown]
 # **Training is called equal, and is not.** Two networks train for 15 epochs in batches of 128,
-# three for 5 in batches of 64. *Here:* [a table](#table-given) has what each model
-# was given.
+# three for 5 in batches of 64. *Here:* [a table](#table-given) shows what each model was given.
 #
 # **Classical models train on 60,000 images, networks on 48,000.** The classical models saw a
-# quarter more images, which flatters them. *Here:* every model trains on as many images.
+# quarter more images, which favours them. *Here:* every model trains on the same number of images.
 #
 # ## What was measured
 #
 # **The peak of video memory is charged to the wrong network.** The counter is reset after a
 # training and before its test, in one process that keeps the earlier models, so that a network's
-# peak holds the test pass of the one before and what the others left behind. *Here:* every model
-# runs in a process of its own, and the counter is reset before its fit.
+# peak includes the test pass of the one before and the memory that earlier models still hold.
+# *Here:* every model runs in a process of its own, and the counter is reset before its fit.
 #
 # **RAM is one reading of what the whole system uses.** The verdict says that its winner uses less
-# RAM. *Here:* the peak of the model's own process, and what of it the fit added.
+# RAM. *Here:* the peak of the model's own process, and how much of it the fit added.
 
 # %% tags=["hide-input"]
 vram, ram = study["vram_gib"], study["ram_gib"].dropna()
@@ -173,18 +172,18 @@ if runs:
 display(Markdown(sentence))
 
 # %% [markdown]
-# **The prediction time of the networks counts two forward passes a batch and the loading of its
-# images; that of the classical models counts no loading.** The two kinds cannot be compared.
-# *Here:* one prediction from images in memory, after a warm-up; where a model averages over views
-# of an image, their passes are part of it.
+# **The prediction time of the networks counts two forward passes per batch and the loading of its
+# images; that of the classical models counts no loading.** The two cannot be compared. *Here:* one
+# prediction from images in memory, after a warm-up; where a model averages over views of an image,
+# their passes are included.
 #
 # **Training time includes validation, progress bars and per-image transforms in Python.** For the
-# small networks it measures the loader. *Here:* time in training steps and time of the whole fit
-# stand side by side.
+# small networks it measures the data loader. *Here:* the time in training steps and the time of the
+# whole fit are both shown.
 
 # %% tags=["hide-input"]
 epoch_seconds = study.loc["MLP", "train_seconds"] / audit.FACTS["epochs"]
-sentence = f"The study's MLP took {epoch_seconds:.1f} s an epoch on {audit.FACTS['machine']}."
+sentence = f"The study's MLP took {epoch_seconds:.1f} s per epoch on {audit.FACTS['machine']}."
 for run in runs.values():
     if run.model == "mlp":
         epochs = len(run.history)
@@ -197,10 +196,10 @@ display(Markdown(sentence))
 # %% [markdown]
 # ## How it was trained
 #
-# **The pre-trained first layer is thrown away for a random one, and the input is not normalised as
-# the weights expect.** Every layer after the first gets input it was not trained for, so transfer
-# learning starts behind. *Here:* the layer is summed over its colour channels and the input
-# normalised, except in the profile that repeats the study.
+# **The pre-trained first layer is replaced by a random one, and the input is not normalised as the
+# weights expect.** Every layer after the first gets input it was not trained for, so transfer
+# learning starts at a disadvantage. *Here:* the layer is summed over its colour channels and the
+# input normalised, except in the profile that repeats the study.
 
 # %% tags=["hide-input"]
 grey = torch.from_numpy(data.train_images[:8, None] / 255.0)
@@ -211,16 +210,16 @@ imagenet_mean = (0.485 + 0.456 + 0.406) / 3
 display(
     Markdown(
         "An RGB layer on a grey image repeated three times, and its sum over channels on the image "
-        f"once, differ by at most {(three_channels - one_channel).abs().max():.0e}: nothing need "
-        f"be thrown away. These images' mean is {data.train_images.mean() / 255:.2f}, ImageNet's "
+        f"once, differ by at most {(three_channels - one_channel).abs().max():.0e}: no layer "
+        f"need be replaced. These images' mean is {data.train_images.mean() / 255:.2f}, ImageNet's "
         f"{imagenet_mean:.2f}."
     )
 )
 
 # %% [markdown]
 # **Validation images go through the random training augmentation.** Validation scores are noisier
-# than they need be and of other images than the test's, and early stopping decides by them. *Here:*
-# validation images get the transform of the test images.
+# than necessary and describe differently processed images, and early stopping depends on them.
+# *Here:* validation images get the transform of the test images.
 
 # %% tags=["hide-input"]
 images, labels = data.train_images[:1000] / 255.0, data.train_labels[:1000]
@@ -244,9 +243,9 @@ display(
 )
 
 # %% [markdown]
-# **Images for the classical models are scaled to [0, 1] and then divided by 255 again.** No harm to
-# these three models, by luck; one that minds the scale would suffer unseen. *Here:* a model gets
-# raw pixels and scales them itself, once.
+# **Images for the classical models are scaled to [0, 1] and then divided by 255 again.** These
+# three models are unaffected; a scale-sensitive one would suffer unseen. *Here:* a model gets raw
+# pixels and scales them itself, once.
 
 # %% tags=["hide-input"]
 once = images.reshape(len(images), -1)
@@ -264,11 +263,11 @@ display(
 )
 
 # %% [markdown]
-# **Early stopping as printed has no `break`, and nothing brings back the best weights.** It says
-# that it stops and goes on; with a patience of 5, in runs of 5 and of 15 epochs, it never fired. So
-# the weights that are tested are those of the last epoch. *Here:* a recipe that stops early stops,
-# and restores its best epoch's weights; the others train a fixed number of epochs, at a rate that
-# falls to zero, and keep the last.
+# **Early stopping as printed has no `break`, and nothing restores the best weights.** It reports a
+# stop and goes on; with a patience of 5, in runs of 5 and of 15 epochs, it never fired. So the
+# weights that are tested are those of the last epoch. *Here:* a recipe that stops early stops, and
+# restores its best epoch's weights; the others train a fixed number of epochs, with a learning rate
+# that falls to zero, and keep the last weights.
 
 # %% tags=["hide-input"]
 tested, lowest = (audit.FACTS["winner"][which] for which in ("tested", "best"))
@@ -293,17 +292,17 @@ for name, run in runs.items():
 columns = ["Network", "last loss", "last (%)", "best epoch", "lowest loss", "then (%)"]
 show_table(
     pd.DataFrame(rows, columns=columns),
-    "Validation loss and accuracy of the networks here after the last epoch of training, whose "
-    "weights are tested where nothing is restored, and in the epoch of lowest loss; without the "
-    "moved images that some predictions average too.",
+    "Validation loss and accuracy of our networks after the last epoch of training, whose weights "
+    "are tested where none are restored, and in the epoch of lowest loss; without the shifted "
+    "views that some predictions also average.",
     "no-restore",
     formats={"last (%)": ".2f", "then (%)": ".2f"},
 )
 
 # %% [markdown]
-# **Hue and saturation jitter are applied to grey images.** They change nothing, so that the
-# networks got less augmentation than the study believed. *Here:* only transforms that act on grey
-# images are used.
+# **Hue and saturation jitter are applied to grey images.** They change nothing, so the networks got
+# less augmentation than the study assumes. *Here:* only transforms that act on grey images are
+# used.
 
 # %% tags=["hide-input"]
 some, cost = torch.from_numpy(data.train_images[:200, None]), audit.FACTS["jitter_us"]
@@ -322,15 +321,15 @@ display(
 # %% [markdown]
 # ## What the text says
 #
-# **Some sentences do not follow from the figures.** Readers are misled on what was measured.
-# *Here:* class names come from the data, figures from the results, every model named has a result
-# or is called missing, and a sentence names what the numbers picked.
+# **Some sentences do not follow from the figures.** Readers are misled about what was measured.
+# *Here:* class names come from the data and figures from the results, every model named has a
+# result or is called missing, and a sentence names what the numbers select.
 #
 # - Class 8, a bag, is called a trouser.
 # - The MLP is said to use no video memory; its own figure is 0.021 GiB.
-# - VGG's slowness is put on its dense layers, which do about a hundredth of its work.
+# - VGG's slowness is attributed to its dense layers, which do about a hundredth of its work.
 # - All models are said to do best in classes 1 and 8; the forest does not.
-# - An XGBoost is announced that never ran, and architectures are said to have been kept after
+# - An XGBoost model is announced that never ran, and architectures are said to have been kept after
 #   trials that are not shown.
 # - One seed without deterministic algorithms is called reproducible.
 

@@ -22,25 +22,28 @@ found = verdict.compare(records)
 # ## Glossary
 #
 # - **Calibration**: how well probabilities agree with frequencies. Of the images to which a
-#   calibrated model gives 80%, four in five are classified correctly.
-# - **Confidence interval**: a range that a procedure gives which, over many repetitions, holds the
-#   true value in 95% of them.
+#   calibrated model gives 80%, four in five are classified correctly. The expected calibration
+#   error is the mean gap between confidence and accuracy.
+# - **Confidence interval**: a range computed so that, over many repetitions, 95% of such ranges
+#   hold the true value.
 # - **Epoch**: one pass through all training images.
 # - **F1**: the harmonic mean of precision (the share of the images predicted as a class that belong
 #   to it) and recall (the share of a class's images that are found).
-# - **Latency**: the time that one image alone takes, from raw pixels to probabilities.
-# - **Log loss**: the mean of −log of the probability that the true class was given. It charges for
-#   errors and for false confidence.
+# - **Latency**: the time to classify one image alone, from raw pixels to probabilities.
+# - **Log loss**: the mean of −log of the probability given to the true class. It penalises errors
+#   and false confidence.
 # - **Pareto front**: the models for which no other is at least as accurate at no more cost, and
 #   better in one of the two.
 # - **Seed**: the number from which everything random in a fit is drawn: the split into training and
-#   validation images, the changes to images, the weights at the start.
+#   validation images, the changes to images, the initial weights.
+# - **Temperature**: the number that divides the logarithms of a model's probabilities to calibrate
+#   them. It is fitted on the validation images and changes no prediction.
 
 # %% [markdown]
 # ## More of the comparison
 #
-# The matrix tells which models are told apart: all pairs, by the tests of
-# [the comparison](#how-sure-is-that), with Holm's correction for the number of pairs, at 5%.
+# The matrix shows which models are told apart: all pairs, by the tests of [the
+# comparison](#how-sure-is-that), with Holm's correction for the number of pairs, at the 5% level.
 
 # %% tags=["hide-input"]
 show_figure(
@@ -50,8 +53,8 @@ show_figure(
 )
 
 # %% [markdown]
-# Validation images choose settings and temperatures; test images judge. A score on the former is
-# therefore a little too good, the more so the more was chosen by it.
+# Settings and temperatures are chosen on validation images; test images give the final scores.
+# Validation scores are therefore slightly too high, the more so the more was chosen by them.
 
 # %% tags=["hide-input"]
 tables.show_validation(found)
@@ -65,14 +68,14 @@ for score in ("precision", "recall"):
 show_figure(
     plots.reliability_diagrams(calibration.curves(found.runs, found.temperatures)),
     "Accuracy against confidence, before and after temperature scaling, where at least "
-    f"{plots.FEWEST} images have such a confidence. Below the diagonal: too sure.",
+    f"{plots.FEWEST} images have such a confidence. Below the diagonal: overconfident.",
     "reliability",
 )
 
 # %% [markdown]
 # ## Settings and layers
 #
-# Defaults are included. Of a network, these are the settings of the recipe that its fit used.
+# Defaults are included. For a network, these are the settings of the recipe that its fit used.
 
 # %% tags=["hide-input"]
 sections.show_settings(settings, records)
@@ -90,8 +93,8 @@ for model in settings.models:
 # %% [markdown] tags=["fashion-mnist"]
 # ## How often the test images were looked at
 #
-# Repeated use of a test set biases scores upward. The project's history has every publication of
-# its results.
+# Repeated use of a test set biases scores upward. The tables list every publication of this
+# project's results.
 
 # %% tags=["fashion-mnist", "hide-input"]
 tables.show_looks(settings.project)
@@ -105,7 +108,8 @@ sections.show_log(records)
 # %% [markdown]
 # ## Doubtful labels
 #
-# How candidates are found is told in the comparison.
+# [Hard images and doubtful labels](#hard-images-and-doubtful-labels) explains how candidates are
+# found.
 
 # %% tags=["hide-input"]
 tables.show_candidates(found, settings.data().class_names)
