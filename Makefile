@@ -53,7 +53,7 @@ test: setup ## all of make check, and all tests
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/mypy" fmlib
 	"$(BIN)/lint-imports"
-	"$(BIN)/python" -m pytest --durations=15
+	"$(BIN)/python" -m pytest --numprocesses auto --dist loadfile --durations=15
 
 test-faults: setup ## kill runs at random moments, again and again: minutes
 	"$(BIN)/python" -m pytest -m faults

@@ -235,6 +235,8 @@ def load_profile(name: str, project: Project = HERE) -> Profile:
 
 def examine(name: str, project: Project = HERE) -> tuple[Profile, list[str]]:
     """A profile, and all that is wrong with it beyond its form; ProfileError of its form."""
+    if "\0" in name:
+        raise ProfileError(f"no profile {name!r}: no file's name has a NUL")
     given = Path(name) if name.endswith(".yaml") else project.params / f"{name}.yaml"
     path = given.resolve()
     content = read_yaml(path, "profile")

@@ -366,7 +366,10 @@ def _classes(
     if class_names is None:
         known, names = seen, tuple(map(str, seen))
     else:
-        names = tuple(map(str, np.asarray(class_names).tolist()))
+        given_names = _array(class_names, f"{where}: class_names")
+        if given_names.ndim != 1:
+            raise DataError(f"{where}: class_names: wanted a list, got shape {given_names.shape}")
+        names = tuple(map(str, given_names.tolist()))
         if len({*names}) < len(names):
             raise DataError(f"{where}: class_names: wanted each name once, got {_some(names)}")
         start = int(seen.dtype.kind in "iu" and seen.min() == 1 and seen.max() == len(names))

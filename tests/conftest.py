@@ -13,6 +13,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 import numpy as np
 import pytest
 from commands import REPORT, run
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from fmlib.data import Dataset, load_sample
@@ -61,15 +62,20 @@ def few(sample: Dataset) -> Dataset:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The smoke profile, run once in a copy of the project, in a path with a space.
 
-    Its build folder, and what was said.
+    Its build folder, and what was said. Processes that share the tests share the run.
     """
-    clone = tmp_path_factory.mktemp("a clone")
-    for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
-        if (HERE.root / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(HERE.root / name, clone / name, ignore=ignored)
-    said = run(clone, *REPORT)
-    return clone / "build" / "smoke", said
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    clone = shared / "a clone"
+    told = clone / "told.txt"
+    with FileLock(shared / "a clone.lock"):
+        if not told.is_file():
+            for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
+                ignored = shutil.ignore_patterns("__pycache__")
+                shutil.copytree(HERE.root / name, clone / name, ignore=ignored)
+            told.write_text(run(clone, *REPORT), encoding="utf-8")
+    return clone / "build" / "smoke", told.read_text(encoding="utf-8")
 
 
 FITTING = {

@@ -7,7 +7,6 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -195,15 +194,12 @@ def test_the_pdf_names_every_model(smoke, profile):
 def test_a_second_run_does_nothing_at_once(smoke, profile):
     folder, _ = smoke
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    start = time.monotonic()
     said = run(profile.project.root, *REPORT)
-    seconds = time.monotonic() - start
     count = len(profile.models)
     assert said.splitlines()[0] == f"smoke: nothing to fit, {count} kept"
     assert said.splitlines()[1].startswith(f"0 fitted, {count} kept, 0 told: ")
     after = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path != folder}
     assert {path for path in after if path.is_file() and after[path] != before.get(path)} == set()
-    assert seconds < 60, "it takes seconds, on a busy machine too"
 
 
 # --- Notebooks as they are opened -------------------------------------------------------------

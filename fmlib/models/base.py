@@ -407,8 +407,9 @@ class Estimator(Model):
             if kind.startswith("sklearn.") or kind.rpartition(".")[0] in modules
         ]
         self.estimator_ = io.load(path, trusted=known)
-        if not all(map(_leads_to_leaves, _trees(self.estimator_))):
-            raise ValueError("a tree's nodes lead outside of it")
+        for tree in _trees(self.estimator_):
+            links = (tree.children_left, tree.children_right, tree.feature)
+            check_that_it_leads_to_leaves(*links, tree.n_features)
 
 
 def _beside(model: type[Model]) -> set[str]:
@@ -434,13 +435,19 @@ def _trees(estimator: Any) -> Iterator[Any]:
         yield from _trees(part)
 
 
-def _leads_to_leaves(tree: Any) -> bool:
-    """Whether every node that is no leaf asks for a feature and leads on to two later nodes."""
-    nodes = np.flatnonzero(tree.children_left != -1)
-    children = np.stack([tree.children_left[nodes], tree.children_right[nodes]])
-    features = tree.feature[nodes]
-    later = (children > nodes).all() and (children < tree.node_count).all()
-    return bool(later and (features >= 0).all() and (features < tree.n_features).all())
+def check_that_it_leads_to_leaves(
+    left: NDArray[Any], right: NDArray[Any], feature: NDArray[Any], features: int
+) -> None:
+    """Raise ValueError unless every node of a tree that is no leaf leads on to two later nodes.
+
+    ``left`` and ``right`` are the nodes' children, -1 of a leaf, and ``feature`` is what they ask
+    for, of so many ``features``: int (nodes,). Libraries follow them unchecked.
+    """
+    nodes = np.flatnonzero(left != -1)
+    children, asked = np.stack([left[nodes], right[nodes]]), feature[nodes]
+    later = (children > nodes).all() and (children < len(left)).all()
+    if not (later and (asked >= 0).all() and (asked < features).all()):
+        raise ValueError("a tree's nodes lead outside of it")
 
 
 def hog(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from fmlib.data import Dataset, Labels
 from fmlib.device import available_cores
-from fmlib.models.base import Estimator, Features
+from fmlib.models.base import Estimator, Features, check_that_it_leads_to_leaves
 from fmlib.models.registry import register
 
 if TYPE_CHECKING:
@@ -192,8 +193,42 @@ class XGBoost(Estimator):
         return float(self.n_estimators * trees * self.max_depth)
 
     def dump(self, folder: Path) -> None:
-        self.estimator_.save_model(folder / "model.ubj")
+        self.estimator_.save_model(folder / "model.json")
 
     def restore(self, folder: Path) -> None:
+        """Take back what :meth:`dump` wrote, in text, as XGBoost reads its binary form unchecked.
+
+        Raises ValueError where a number leads outside of the model, which XGBoost would follow.
+        """
+        path = folder / "model.json"
+        _check_trees(json.loads(path.read_text(encoding="utf-8"))["learner"])
         self.estimator_ = self.make(seed=0)
-        self.estimator_.load_model(folder / "model.ubj")
+        self.estimator_.load_model(path)
+
+
+def _check_trees(learner: dict[str, Any]) -> None:
+    """Raise ValueError where a number in a model of XGBoost's leads outside of it."""
+    model, size = learner["gradient_booster"]["model"], learner["learner_model_param"]
+    trees, of_class = model["trees"], np.array(model["tree_info"])
+    rounds = np.array(model["iteration_indptr"])
+    known = (of_class >= 0) & (of_class < max(1, int(size["num_class"])))
+    in_order = [tree["id"] for tree in trees] == [*range(len(of_class))]
+    if (
+        not known.all()
+        or not in_order
+        or rounds[0]
+        or (np.diff(rounds, append=len(trees)) < 0).any()
+    ):
+        raise ValueError("its trees are not in order")
+    for tree in trees:
+        names = ("left_children", "right_children", "split_indices", "parents")
+        left, right, feature, parents = (np.array(tree[name], np.int64) for name in names)
+        check_that_it_leads_to_leaves(left, right, feature, int(size["num_feature"]))
+        inner = np.flatnonzero(left != -1)
+        if (parents[left[inner]] != inner).any() or (parents[right[inner]] != inner).any():
+            raise ValueError("a tree's nodes have other parents")
+        categorical = any(
+            content for name, content in tree.items() if name.startswith("categories")
+        )
+        if categorical or int(tree["tree_param"]["size_leaf_vector"]) not in (0, 1):
+            raise ValueError("a tree of another kind")

@@ -369,7 +369,7 @@ def test_no_file_of_a_record_is_a_pickle(few, tmp_path, model):
     kept(model, few, tmp_path / "one")
     for path in (tmp_path / "one").iterdir():
         content = path.read_bytes()
-        assert path.suffix in (".json", ".npz", ".skops", ".safetensors", ".ubj")
+        assert path.suffix in (".json", ".npz", ".skops", ".safetensors")
         assert content[:1] != b"\x80"  # a pickle's first byte
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as parts:
@@ -387,7 +387,7 @@ class Evil:
 
 
 def test_a_pickle_in_place_of_a_model_is_not_run(few, tmp_path):
-    files = {"svm": "model.skops", "mlp": "model.safetensors", "xgboost": "model.ubj"}
+    files = {"svm": "model.skops", "mlp": "model.safetensors", "xgboost": "model.json"}
     for model, name in files.items():
         folder = tmp_path / model
         kept(model, few, folder)
@@ -420,6 +420,37 @@ def test_a_skops_file_that_names_other_code_is_refused(few, tmp_path):
     )
     rezip(path, content | {"schema.json": renamed.encode()})
     with pytest.raises(ResultError, match=r"its model: .*subprocess\.Popen"):
+        load_model(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("trees", 0, "left_children", 0), 0),
+        (("trees", 0, "right_children", 0), 10_000),
+        (("trees", 0, "split_indices", 0), 784),
+        (("trees", 0, "parents", 1), -1),
+        (("trees", 0, "categories_nodes"), [1]),
+        (("trees", 0, "tree_param", "size_leaf_vector"), "1000000"),
+        (("trees", 1, "id"), 7),
+        (("tree_info", 0), -1),
+        (("tree_info", 0), 10),
+        (("iteration_indptr", 0), -1),
+        (("iteration_indptr", 1), 10_000),
+    ],
+    ids=lambda one: ".".join(map(str, one)) if isinstance(one, tuple) else str(one),
+)
+def test_a_model_of_xgboosts_whose_numbers_lead_outside_is_refused(few, tmp_path, where, value):
+    kept("xgboost", few, tmp_path / "one")
+    path = tmp_path / "one" / "model.json"
+    content = json.loads(path.read_text("utf-8"))
+    inner = content["learner"]["gradient_booster"]["model"]
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    path.write_text(json.dumps(content), "utf-8")
+    results.write_manifest(path.parent)
+    with pytest.raises(ResultError, match=r"its model: (its|a) tree"):
         load_model(tmp_path / "one")
 
 
