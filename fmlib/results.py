@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -303,7 +304,7 @@ def save(result: Result, model: Model | None, folder: Path) -> None:
             arrays[ONE_VIEW] = result.one_view_proba
         np.savez_compressed(incoming / PREDICTIONS_FILE, **arrays)
         write_manifest(incoming)
-        if folder.exists():
+        if os.path.lexists(folder):  # a link to nowhere too
             folder.rename(Path(scratch) / "old")
         incoming.rename(folder)
 

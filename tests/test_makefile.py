@@ -95,6 +95,12 @@ def test_report_passes_the_profile_and_the_paper_on(spaced, variables, option):
     assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmreport report{option}'
 
 
+def test_a_users_settings_of_pip_reach_no_environment(spaced, monkeypatch):
+    monkeypatch.setenv("PIP_USER", "1")
+    shown = make("--eval", "show: ; @echo user=$$PIP_USER", "show", folder=spaced)
+    assert shown.strip() == "user=0"
+
+
 def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
     fresh = make("-n", "report", folder=spaced)
     assert "-m venv" in fresh

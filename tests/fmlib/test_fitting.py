@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from fmlib import fitting, training
-from fmlib.fitting import FitError, Job, fit_or_load, stale
+from fmlib.fitting import FitError, Job, fit_here, fit_or_load, job_of, stale
 from fmlib.models import registry
 from fmlib.profiles import load_profile
 from fmlib.project import HERE, Project
@@ -399,6 +399,47 @@ def test_a_fit_in_this_process_leaves_the_same_record(fitted, tmp_path, monkeypa
     there = load(fitted.folder)
     assert result.key == there.key and np.array_equal(result.proba, there.proba)
     assert files_in(here.folder) == RECORD and stale(here) == ""
+
+
+EDITED = """
+from pathlib import Path
+
+from sklearn.dummy import DummyClassifier
+
+from fmlib.models import Estimator, register
+
+
+@register("edited")
+class Edited(Estimator):
+    \"\"\"Somebody edits its file during its first fit, or switches to another branch.\"\"\"
+
+    def make(self, seed):
+        text = Path(__file__).read_text()
+        if not text.endswith("MORE = 1"):
+            Path(__file__).write_text(text + "MORE = 1")
+        return DummyClassifier()
+"""
+
+
+def test_code_that_changes_while_a_fit_runs_leaves_no_record(tmp_path):
+    (tmp_path / "edited_models.py").write_text(EDITED)
+    text = "description: d\ndataset: sample\ncode: [edited_models.py]\nmodels: {edited: {}}\n"
+    (tmp_path / "edited.yaml").write_text(text)
+    profile = load_profile(str(tmp_path / "edited.yaml"), Project(tmp_path))
+    first = job_of(profile, "edited")
+    with pytest.raises(FitError, match="its code was changed while it ran"):
+        fit_or_load(first)
+    assert stale(job_of(profile, "edited")) == "never fitted"
+    again = job_of(profile, "edited")
+    fit_or_load(again)
+    assert again.key != first.key and stale(again) == ""
+
+
+def test_code_that_changed_before_a_fit_began_leaves_no_record(tmp_path):
+    one = job(tmp_path)
+    with pytest.raises(FitError, match="its code was changed"):
+        fit_here(one, key="that of the code that its caller read")
+    assert stale(one) == "never fitted"
 
 
 def test_here_a_failure_is_the_models_own_error(tmp_path):

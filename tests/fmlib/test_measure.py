@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from fmlib import measure as module
 from fmlib.data import Dataset
 from fmlib.device import keep_freed_memory
-from fmlib.measure import MB, describe_machine, git_state, latency_ms, measure, memory_use
+from fmlib.measure import MB, Spent, describe_machine, git_state, latency_ms, measure, memory_use
 from fmlib.models.base import Model
 from fmlib.models.registry import build
 from fmlib.project import Project
@@ -100,6 +101,18 @@ def clock(monkeypatch) -> SimpleNamespace:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(time, "perf_counter", lambda: clock.now)
     return clock
+
+
+def test_what_others_spent_is_told_apart_from_what_this_process_did():
+    neighbour = "import time; end = time.process_time() + 1\nwhile time.process_time() < end: pass"
+    spent = Spent()
+    subprocess.run([sys.executable, "-c", neighbour], check=True)
+    before = time.process_time()
+    while time.process_time() < before + 0.5:
+        pass
+    found = spent.so_far()
+    assert found["others_seconds"] >= 0.9 and found["cpu_seconds"] >= 0.5
+    assert found["fit_wall_seconds"] >= 1.4 and found.get("steal_seconds", 0.0) >= 0
 
 
 def test_latency_is_of_one_image_at_a_time_without_the_warm_up(clock, small):

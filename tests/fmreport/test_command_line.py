@@ -140,8 +140,14 @@ def test_a_disk_that_is_full_or_locked_is_told_in_a_line(fmreport, monkeypatch, 
     assert status == BAD_INPUT and says in told and told.count("\n") == 1
 
 
-def test_a_file_in_place_of_the_build_folder_is_told_in_a_line(fmreport, monkeypatch, tmp_path):
-    (tmp_path / "build").write_text("")
+@pytest.mark.parametrize("obstacle", ["a file", "a link to nowhere"])
+def test_what_stands_in_the_build_folders_place_is_told_in_a_line(
+    fmreport, monkeypatch, tmp_path, obstacle
+):
+    if obstacle == "a file":
+        (tmp_path / "build").write_text("")
+    else:
+        (tmp_path / "build").symlink_to(tmp_path / "nowhere" / "else")
     (tmp_path / "params").mkdir()
     text = "description: d\ndataset: sample\nmodels: {svm: {}}"
     (tmp_path / "params" / "tiny.yaml").write_text(text)

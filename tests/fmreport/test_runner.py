@@ -22,6 +22,7 @@ from fmlib.project import Project
 from fmlib.results import load, write_manifest
 from fmreport import runner, text
 from fmreport.compare import verdict
+from fmreport.merge import write_outcome
 
 pytestmark = pytest.mark.slow
 
@@ -460,3 +461,50 @@ def test_a_fit_has_limits_of_time_and_memory(world, limits, says):
     outcome, _ = world.run()
     assert names(outcome.kept) == ["decision_tree"], "limits are no input"
     assert says in outcome.failures["mlp-seed-9"]
+
+
+# --- What lies in a build folder and is not of this run ----------------------------------------
+
+
+def test_foreign_names_among_records_are_neither_lost_nor_compared(world):
+    mine = job_of(world.profile, "mlp").folder
+    shutil.copytree(mine, mine.with_name("seed-9 copy"))
+    shutil.copytree(mine, world.profile.results / "notes" / "seed-9")
+    mine.with_name("seed-9.zip").write_bytes(b"packed")
+    (world.profile.results / "read me.txt").write_text("mine")
+    outcome, _ = world.run()
+    assert not outcome.failed and names(outcome.kept) == ["decision_tree", "mlp"]
+    assert len(fitting.fresh_results(world.profile)) == 2
+    foreign = ["mlp/seed-9 copy/result.json", "mlp/seed-9.zip", "notes/seed-9/result.json"]
+    assert all((world.profile.results / name).is_file() for name in [*foreign, "read me.txt"])
+
+
+@pytest.mark.parametrize("obstacle", ["a file", "an empty folder", "a link to nowhere"])
+def test_what_stands_in_a_records_place_is_replaced(world, obstacle):
+    folder = job_of(world.profile, "mlp").folder
+    shutil.rmtree(folder)
+    if obstacle == "a file":
+        folder.write_text("no record")
+    elif obstacle == "an empty folder":
+        folder.mkdir()
+    else:
+        folder.symlink_to(world.project.root / "nowhere")
+    outcome, _ = world.run()
+    assert names(outcome.fitted) == ["mlp"] and load(folder).model == "mlp"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("report.html", b""), ("report.html", b"<p>mine</p>"), ("report.json", b"\xff\xfe{")],
+    ids=["emptied", "edited", "not UTF-8"],
+)
+def test_a_page_that_is_not_what_was_written_is_written_again(world, name, content):
+    outcome, _ = world.run()
+    write_outcome(outcome, "a4")
+    page = world.profile.folder / "report.html"
+    whole = page.read_bytes()
+    (world.profile.folder / name).write_bytes(content)
+    outcome, _ = world.run()
+    assert outcome.told == 0
+    write_outcome(outcome, "a4")
+    assert page.read_bytes() == whole
