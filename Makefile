@@ -7,6 +7,7 @@ SEEDS ?=
 MODELS ?=
 RETIME ?=
 WAIT ?=
+SCHEDULER ?=
 LAB ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,6 +15,7 @@ INSTALLED := $(VENV)/.installed
 # a .venv knows the folder that it was made in; in a copy or a renamed folder its programs would run the old one's code
 MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURDIR)" ] || echo moved)
 
+ON = $(if $(SCHEDULER), --scheduler "$(SCHEDULER)")
 # a user's own settings of pip, such as `user = true`, must not reach .venv
 export PIP_USER := 0
 
@@ -27,6 +29,7 @@ help: ## print this list
 	@echo "  SEEDS=5 fits every model so many times, deterministic ones once; default: the profile's seeds"
 	@echo "  MODELS=\"mlp cnn\" fits these alone, and tells about all that is there"
 	@echo "  RETIME=1 fits again what was timed beside other work; WAIT=1 waits for another run of the profile"
+	@echo "  SCHEDULER=tcp://HOST:8786 fits on a Dask cluster, SCHEDULER=local:2 on one of two workers here"
 	@echo "  PAPER=a4|us-letter chooses the paper of the report's PDF; default: a4"
 
 setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
@@ -39,7 +42,7 @@ $(INSTALLED): requirements.lock pyproject.toml $(MOVED)
 	echo "$(CURDIR)" >"$(INSTALLED)"
 
 report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
-	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")$(if $(MODELS), --models $(MODELS))$(if $(RETIME), --retime)$(if $(WAIT), --wait)
+	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")$(if $(MODELS), --models $(MODELS))$(if $(RETIME), --retime)$(if $(WAIT), --wait)$(ON)
 
 check: setup ## style, types, who imports whom, quick tests: under a minute, for every save
 	"$(BIN)/ruff" check .
@@ -68,10 +71,10 @@ speedrun: setup ## train the CNN against the clock with five seeds and print the
 	"$(BIN)/python" -u -m benchmarks.speedrun
 
 search: setup ## try the hyperparameters that the tables in docs/studies lack, on validation images
-	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))
+	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-search.yaml)))$(ON)
 
 ablation: setup ## measure the ingredients of the networks' recipes that docs/studies lacks
-	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))
+	"$(BIN)/python" -m fmreport study $(notdir $(basename $(wildcard params/studies/*-ablation.yaml)))$(ON)
 
 publish: setup ## copy the finished report into docs/ and refresh the README's table and picture
 	"$(BIN)/python" -m fmreport publish $(if $(PROFILE),--profile "$(PROFILE)")

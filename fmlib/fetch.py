@@ -12,12 +12,12 @@ import socket
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from fmlib.data import FASHION_CLASSES, SPLIT_SEED, DataError, Dataset, split
+from fmlib.data import FASHION_CLASSES, SPLIT_SEED, DataError, Dataset, Part, split
 from fmlib.project import sha256_of_file
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -148,14 +148,15 @@ SOURCES: dict[str, Callable[[Path], None]] = {
     "torchvision's download": _from_torchvision,
     f"apt-get download {DEBIAN_PACKAGE}": _from_apt,
 }
+HERE_ALONE = [*SOURCES][:2]  # those that need no network
 
 
-def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
+def get_data(root: Path, say: Callable[[str], None] = print, sources: Sequence[str] = ()) -> Path:
     """Make sure that ``root`` holds verified FashionMNIST files, and return ``root``.
 
-    The sources are tried in order; each failure is told through ``say`` in one line. Files are
-    gathered elsewhere, verified, and only then moved in place. Raises DataError with all that was
-    tried if no source works.
+    The ``sources``, by default all, are tried in order; each failure is told through ``say`` in one
+    line. Files are gathered elsewhere, verified, and only then moved in place. Raises DataError
+    with all that was tried if no source works.
     """
     root = root.resolve()  # programs are run in other folders
     home = raw_folder(root)
@@ -166,7 +167,8 @@ def get_data(root: Path, say: Callable[[str], None] = print) -> Path:
     except DataError as error:
         failures.append(f"{home}: {error}")
     root.mkdir(parents=True, exist_ok=True)
-    for source, bring in SOURCES.items():
+    for source in sources or SOURCES:
+        bring = SOURCES[source]
         with tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as folder:
             incoming = Path(folder)
             try:
@@ -200,14 +202,29 @@ def load_fashion_mnist(
 
     Fetched into ``root`` if need be; split by the seed.
     """
+    train, test = read_fashion_mnist(root, say)
+    return split("fashion_mnist", train, test, FASHION_CLASSES, validation_fraction, seed)
+
+
+def read_fashion_mnist(root: Path, say: Callable[[str], None] = print) -> tuple[Part, Part]:
+    """FashionMNIST's training and test images with their labels, fetched if need be."""
     from torchvision.datasets import FashionMNIST
 
     get_data(root, say)
-    train, test = (
-        (part.data.numpy(), part.targets.numpy())
-        for part in (FashionMNIST(root, train=True), FashionMNIST(root, train=False))
+    train, test = FashionMNIST(root, train=True), FashionMNIST(root, train=False)
+    return (
+        (train.data.numpy(), train.targets.numpy()),
+        (test.data.numpy(), test.targets.numpy()),
     )
-    return split("fashion_mnist", train, test, FASHION_CLASSES, validation_fraction, seed)
+
+
+def is_at_hand(root: Path) -> bool:
+    """Whether FashionMNIST lies in ``root``, or can be copied there from this machine."""
+    try:
+        get_data(root, lambda line: None, HERE_ALONE)
+    except (DataError, OSError):
+        return False
+    return True
 
 
 # --- Checkpoints ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import inspect
 import io
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -60,6 +61,14 @@ class FitError(RuntimeError):
 
 
 @dataclass(frozen=True)
+class Arrays:
+    """A data set as arrays in a file of NumPy's, for where its source, of that key, is not."""
+
+    path: Path
+    key: Any
+
+
+@dataclass(frozen=True)
 class Job:
     """One model with one seed on one data set; ``folder`` is where its record belongs."""
 
@@ -74,6 +83,8 @@ class Job:
     code: tuple[str, ...] = ()
     hours: float = 24.0  # of wall-clock time that the fit may take
     memory_gb: float | None = None  # that its process may need, in GiB
+    device: str = ""  # "cpu" or "cuda"; "" is what the machine has
+    arrays: Arrays | None = None  # in the place of the data set's source
 
     @property
     def name(self) -> str:
@@ -102,7 +113,7 @@ class Job:
             "validation_fraction": self.validation_fraction,
             "code": code,
             "versions": versions,
-            "device": default_device().type,
+            "device": self.device or default_device().type,
         }
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -132,6 +143,7 @@ def job_of(profile: Profile, model: str, seed: int | None = None) -> Job:
         tuple(profile.code),
         profile.limits.fit_hours,
         profile.limits.fit_memory_gb,
+        "cuda" if model in profile.cuda_only else "",
     )
 
 
@@ -160,6 +172,8 @@ def known_jobs(profile: Profile) -> list[Job]:
 
 def data_key(job: Job) -> Any:
     """What identifies a data set's images and labels; of a user's own, with the code that reads."""
+    if job.arrays:
+        return job.arrays.key
     source = source_of(job.dataset)
     key = sources.data_key(source, job.home)
     if isinstance(source, str):
@@ -227,6 +241,14 @@ def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
             yield opening
 
 
+PARSING = threading.Lock()  # Python 3.11's parser counts its depth for all threads together
+
+
+def _parsed(text: str) -> ast.Module:
+    with PARSING:
+        return ast.parse(text)
+
+
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
@@ -235,7 +257,7 @@ def _text(path: Path) -> str:
 def _imports(text: str) -> list[tuple[str, list[str]]]:
     """What a module imports: from which module, which names."""
     found: list[tuple[str, list[str]]] = []
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(_parsed(text)):
         if isinstance(node, ast.ImportFrom) and node.module:
             found.append((node.module, [alias.name for alias in node.names]))
         elif isinstance(node, ast.Import):
@@ -246,7 +268,7 @@ def _imports(text: str) -> list[tuple[str, list[str]]]:
 @cache
 def _normalised(text: str, lineage: frozenset[str]) -> str:
     """A hash of what the code does; with a ``lineage``, without models that are not of it."""
-    tree = ast.parse(text)
+    tree = _parsed(text)
     if lineage:
         tree.body = _without_other_models(tree.body, lineage)
     return hashlib.sha256(ast.dump(_Bare().visit(tree)).encode()).hexdigest()
@@ -280,6 +302,25 @@ class _Bare(ast.NodeTransformer):
     def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
         node.decorator_list = [one for one in node.decorator_list if not _is_register(one)]
         return self.generic_visit(node)
+
+
+def installation() -> dict[str, str]:
+    """What a fit elsewhere must share with one here: versions, and hashes of fmlib's modules."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    libraries = {name.partition(".")[0] for file in files for name, _ in _imports(_text(file))}
+    found = {"Python": ".".join(platform.python_version_tuple()[:2])}
+    found |= _versions(libraries - {PACKAGE.name})
+    for file in files:
+        found[file.relative_to(PACKAGE.parent).as_posix()] = _normalised(_text(file), frozenset())
+    return found
+
+
+def users_files(job: Job) -> list[Path]:
+    """The files of a user's own that the job runs: its profile's ``code``, and what that imports of
+    the folder in which it lies."""
+    given = [(job.home / name).resolve() for name in job.code]
+    found = {one for path in given for one in _closure([path], path.parent)}
+    return sorted(one for one in found if not one.is_relative_to(PACKAGE))
 
 
 def _versions(libraries: Iterable[str]) -> dict[str, str]:
@@ -333,13 +374,19 @@ def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:
     return results.load(job.folder), results.load_model(job.folder)
 
 
-def fit(job: Job, progress: Progress = QUIET, here: bool = False) -> None:
-    """Fit the job whether it is stale or not, and leave its record; raises FitError."""
+def fit(job: Job, progress: Progress = QUIET, here: bool = False, key: str = "") -> None:
+    """Fit the job whether it is stale or not, and leave its record; raises FitError.
+
+    ``key`` is the job's where somebody else has computed it, so that no user's code is loaded here.
+    """
+    if job.device == "cuda" and default_device().type != "cuda":
+        raise FitError("the profile wants a CUDA GPU for it, and there is none here")
     if here:
-        fit_here(job, progress)
+        fit_here(job, progress, key)
         return
     job.log.parent.mkdir(parents=True, exist_ok=True)
-    with job.log.open("w", encoding="utf-8") as log, _start(job, log) as process:
+    key = key or job.key
+    with job.log.open("w", encoding="utf-8") as log, _start(job, key, log) as process:
         assert process.stdout
         late = threading.Timer(3600 * job.hours, process.kill)
         late.start()
@@ -385,11 +432,13 @@ def _advice(why: str) -> str:
     return "; where memory was short, lower batch_size or image_size"
 
 
-def _start(job: Job, log: IO[str]) -> subprocess.Popen[str]:
+def _start(job: Job, key: str, log: IO[str]) -> subprocess.Popen[str]:
     path = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH", "")]))
     environment = os.environ | {"PYTHONPATH": path}
+    if job.device == "cpu":
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     return subprocess.Popen(
-        [sys.executable, "-m", "fmlib.fitting", job.as_json(), job.key],
+        [sys.executable, "-m", "fmlib.fitting", job.as_json(), key],
         stdin=subprocess.PIPE,  # which ends when this process does
         stdout=subprocess.PIPE,
         stderr=log,
@@ -407,7 +456,8 @@ def fit_here(job: Job, progress: Progress = QUIET, key: str = "") -> None:
     fast.enable()
     key = key or job.key
     _check_key(job, key)
-    data = load_dataset(job.dataset, job.validation_fraction, job.project, job.home, seed=job.seed)
+    source = {"npz": str(job.arrays.path)} if job.arrays else job.dataset
+    data = load_dataset(source, job.validation_fraction, job.project, job.home, seed=job.seed)
     model = build(job.model, job.parameters)
     if job.code:
         check(model, data)

@@ -11,6 +11,8 @@ import json
 import math
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -287,26 +289,34 @@ def record_folder(results_dir: Path, model: str, seed: int) -> Path:
     return results_dir / model / f"seed-{seed}"
 
 
-def save(result: Result, model: Model | None, folder: Path) -> None:
-    """Write a record, with the fitted model if there is one; it appears whole or not at all."""
+@contextmanager
+def incoming(folder: Path) -> Iterator[Path]:
+    """An empty folder for a record, which takes the place of ``folder`` when the block ends; where
+    the block fails everything stays as it was."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".incoming-") as scratch:
-        incoming = Path(scratch) / folder.name
-        incoming.mkdir()
+        record = Path(scratch) / "record"
+        record.mkdir()
+        yield record
+        if os.path.lexists(folder):  # a link to nowhere too
+            folder.rename(Path(scratch) / "old")
+        record.rename(folder)
+
+
+def save(result: Result, model: Model | None, folder: Path) -> None:
+    """Write a record, with the fitted model if there is one; it appears whole or not at all."""
+    with incoming(folder) as record:
         if model is not None:
-            fitted = model.save(incoming)
-            size = sum(path.stat().st_size for path in incoming.iterdir())
+            fitted = model.save(record)
+            size = sum(path.stat().st_size for path in record.iterdir())
             result = result.model_copy(update={"fitted": fitted, "model_bytes": size})
         text = result.model_dump_json(indent=1)
-        (incoming / RESULT_FILE).write_text(text, encoding="utf-8")
+        (record / RESULT_FILE).write_text(text, encoding="utf-8")
         arrays = {name: getattr(result, name) for name in ARRAYS}
         if result.one_view_proba is not None:
             arrays[ONE_VIEW] = result.one_view_proba
-        np.savez_compressed(incoming / PREDICTIONS_FILE, **arrays)
-        write_manifest(incoming)
-        if os.path.lexists(folder):  # a link to nowhere too
-            folder.rename(Path(scratch) / "old")
-        incoming.rename(folder)
+        np.savez_compressed(record / PREDICTIONS_FILE, **arrays)
+        write_manifest(record)
 
 
 def write_manifest(folder: Path) -> None:

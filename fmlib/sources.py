@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import importlib
 import inspect
+import io
 import json
 import math
 import re
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from fmlib.data import (
+    FASHION_CLASSES,
     SAMPLE_FILE,
     SPLIT_SEED,
     DataError,
@@ -34,7 +36,7 @@ from fmlib.data import (
     sha256_of,
     split,
 )
-from fmlib.fetch import SHA256, download_timeout, load_fashion_mnist
+from fmlib.fetch import SHA256, download_timeout, load_fashion_mnist, read_fashion_mnist
 from fmlib.project import Project, sha256_of_file
 
 FASHION_MNIST, SAMPLE = "fashion_mnist", "sample"
@@ -280,6 +282,19 @@ def load_dataset(
             f"validation_fraction of {validation_fraction}, and {fewest} of the smallest class"
         )
     return split(source.title or source.name, train, test, names, validation_fraction, seed)
+
+
+def as_npz(source: str | Source, project: Project, home: Path) -> bytes:
+    """A data set other than the sample as a file that :class:`Npz` reads; raises DataError."""
+    if isinstance(source, str):
+        train, test = read_fashion_mnist(project.data)
+        names: tuple[str, ...] = FASHION_CLASSES
+    else:
+        train, test, names = checked(source.read(home, project), source.name)
+    arrays: dict[str, Any] = dict(zip(ARRAYS, (*train, *test), strict=True))
+    file = io.BytesIO()
+    np.savez(file, **arrays, class_names=np.array(names))
+    return file.getvalue()
 
 
 def data_key(source: str | Source, home: Path) -> str:

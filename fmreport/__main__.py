@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import importlib.util
 import json
+import re
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from fmlib.profiles import ProfileError, available_profiles, examine, load_profi
 from fmlib.project import HERE
 from fmlib.results import ResultError
 
+SCHEDULER_HELP = "fit on a Dask cluster: tcp://HOST:8786, or local:2 for two workers here"
 PAPERS = ("a4", "us-letter")
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
 
@@ -41,7 +45,12 @@ def report(arguments: argparse.Namespace) -> int:
             problem = f"not one of {profile.name}'s models; {nearest(model, profile.models)}"
             raise ParameterError("--models", model, problem)
     with sole_run(profile, arguments.wait):
-        outcome = run_profile(profile, models=arguments.models, retime=arguments.retime)
+        outcome = run_profile(
+            profile,
+            models=arguments.models,
+            retime=arguments.retime,
+            scheduler=arguments.scheduler,
+        )
         pages = write_outcome(outcome, arguments.paper)
     print(f"{summary(outcome)}: {', '.join(map(str, pages))}")
     return FAILED if outcome.failed else 0
@@ -62,8 +71,13 @@ def study(arguments: argparse.Namespace) -> int:
     """Run searches or ablations."""
     from fmreport.studies import run_study
 
+    fits = None
+    if arguments.scheduler:
+        from fmreport import cluster
+
+        fits = partial(cluster.fits, arguments.scheduler)
     for name in arguments.names:
-        run_study(name)
+        run_study(name, fits=fits)
     return 0
 
 
@@ -158,6 +172,15 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def scheduler(text: str) -> str:
+    """Where jobs are sent to: an address, or ``local:N``; needs the extra ``cluster``."""
+    if not re.fullmatch(r"local:[1-9]\d*|\w+://\S+", text):
+        raise argparse.ArgumentTypeError(f"wanted tcp://HOST:PORT or local:N, got {text!r}")
+    if importlib.util.find_spec("distributed") is None:
+        raise argparse.ArgumentTypeError("Dask is not installed: pip install '.[cluster]'")
+    return text
+
+
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare classifiers.")
@@ -178,6 +201,7 @@ def parser() -> argparse.ArgumentParser:
     option("--profile", help=profile_help)
     option = command("study", study, "run searches or ablations of params/studies")
     option("names", nargs="+", help="for example cnn-ablation")
+    option("--scheduler", type=scheduler, default="", help=SCHEDULER_HELP)
     option = command("publish", publish, "copy a finished report into docs/")
     option("--profile", help="cpu or gpu; default as for report")
     option = command("predict", predict, "classify picture files with a fitted model")
@@ -202,6 +226,7 @@ def _report_options(option: Callable[..., Any], profile_help: str) -> None:
     option("--models", nargs="+", default=[], help=alone)
     option("--retime", action="store_true", help="fit again what was timed beside other work")
     option("--wait", action="store_true", help="wait for another run of the profile to end")
+    option("--scheduler", type=scheduler, default="", help=SCHEDULER_HELP)
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import filelock
@@ -27,11 +28,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from fmlib import fitting
 from fmlib.data import DataError
-from fmlib.device import available_cores, default_device
+from fmlib.device import available_cores
 from fmlib.fitting import FitError, Job
 from fmlib.models.registry import MODELS, model_class
 from fmlib.profiles import Profile, ProfileError
-from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, ResultError, load
+from fmlib.results import PREDICTIONS_FILE, RESULT_FILE, Result, ResultError, incoming, load
 from fmreport.kernels import PROVISIONER
 from fmreport.text import literal
 
@@ -88,14 +89,15 @@ def run_profile(
     say: Callable[[str], None] = print,
     models: Sequence[str] = (),
     retime: bool = False,
+    scheduler: str = "",
 ) -> Outcome:
-    """Fit the profile's stale jobs one after another, then tell what is not told yet.
+    """Fit the profile's stale jobs, one after another or on a cluster, then tell what is not told.
 
     Of some ``models`` alone, where any are named. ``retime``: also those whose times were measured
-    beside other work.
+    beside other work. ``scheduler``: of Dask, as :func:`fmreport.cluster.fits` takes it.
     """
     outcome = Outcome(profile)
-    fit_stale(outcome, say, models, retime)
+    fit_stale(outcome, say, models, retime, scheduler)
     tell(outcome, say)
     return outcome
 
@@ -159,6 +161,7 @@ def fit_stale(
     say: Callable[[str], None] = print,
     models: Sequence[str] = (),
     retime: bool = False,
+    scheduler: str = "",
 ) -> None:
     """Fit every stale job of the profile, or of ``models``; says first what and about how long."""
     profile = outcome.profile
@@ -167,30 +170,51 @@ def fit_stale(
     outcome.kept = [job for job in every if job.name not in stale]
     waiting = [job for job in every if job.name in stale and job.model in (models or [job.model])]
     say(f"{profile.name}: {_plan(profile, waiting, outcome.kept)}")
-    if waiting:
-        profile.data(say)  # fetched here, once
+    if not waiting:
+        return
+    data = profile.data(say)  # fetched here, once
     start = time.monotonic()
-    for number, job in enumerate(waiting, 1):
-        place = f"{number}/{len(waiting)}"
-        why = stale[job.name]
-        say(f"[{place} {_clock(start)}] {job.title} with seed {job.seed}: fitting, {why}")
-        try:
-            if job.model in profile.cuda_only and default_device().type != "cuda":
-                raise FitError("the profile wants a CUDA GPU for it, and there is none here")
-            with fitting.shown_progress(job.title) as progress, alive(job.title.__str__, say):
-                fitting.fit(job, progress)
-        except FitError as error:
-            outcome.failures[job.name] = str(error)
-            say(f"[{place} {_clock(start)}] {job.title}: failed: {error}")
+    if scheduler:
+        from fmreport import cluster  # and with it Dask, which nothing else needs
+
+        fits = cluster.fits(scheduler, waiting, data.data_sha256, say, partial(estimate, profile))
+    else:
+        fits = _fits(waiting, stale, start, say)
+    for number, (job, failure) in enumerate(fits, 1):
+        said = f"[{number}/{len(waiting)} {_clock(start)}] {job.title} with seed {job.seed}"
+        if failure:
+            outcome.failures[job.name] = failure
+            say(f"{said}: failed: {failure}")
             if job.log.is_file():
                 say(f"    its log: {job.log}")
             continue
         outcome.fitted.append(job)
-        result = load(job.folder)
-        told = f"accuracy {result.accuracy:.4f}, {result.train_seconds:.1f} s of training"
-        if result.contended:
-            told += ", beside other work, so that its times are not compared (RETIME=1 repeats it)"
-        say(f"[{place} {_clock(start)}] {job.title}: {told}")
+        say(f"{said}: {_what_it_gave(load(job.folder), elsewhere=bool(scheduler))}")
+
+
+def _fits(
+    waiting: list[Job], stale: Mapping[str, str], start: float, say: Callable[[str], None]
+) -> Iterator[tuple[Job, str]]:
+    """Fit jobs here, one after another; each with why it failed, or ""."""
+    for number, job in enumerate(waiting, 1):
+        place = f"{number}/{len(waiting)} {_clock(start)}"
+        say(f"[{place}] {job.title} with seed {job.seed}: fitting, {stale[job.name]}")
+        try:
+            with fitting.shown_progress(job.title) as progress, alive(job.title.__str__, say):
+                fitting.fit(job, progress)
+        except FitError as error:
+            yield job, str(error)
+        else:
+            yield job, ""
+
+
+def _what_it_gave(result: Result, elsewhere: bool) -> str:
+    told = f"accuracy {result.accuracy:.4f}, {result.train_seconds:.1f} s of training"
+    if elsewhere:
+        told += f" on {result.environment.machine_id}"
+    if result.contended:
+        told += ", beside other work, so that its times are not compared (RETIME=1 repeats it)"
+    return told
 
 
 def _wanting(job: Job, retime: bool) -> str:
@@ -611,13 +635,8 @@ def take_records(profile: Profile, folder: Path) -> tuple[list[str], list[str]]:
         except ResultError:
             continue
         if job is not None:
-            with tempfile.TemporaryDirectory(dir=profile.folder, prefix=".taking-") as scratch:
-                copy = Path(scratch) / "record"
-                shutil.copytree(path.parent, copy)
-                job.folder.parent.mkdir(parents=True, exist_ok=True)
-                if job.folder.exists():
-                    job.folder.rename(Path(scratch) / "old")
-                copy.rename(job.folder)
+            with incoming(job.folder) as record:
+                shutil.copytree(path.parent, record, dirs_exist_ok=True)
             taken.append(job.name)
             del waiting[job.key]
     return taken, [job.name for job in waiting.values()]

@@ -8,8 +8,10 @@ it. The test images have no part in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -18,16 +20,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fmlib import fast
 from fmlib.data import Dataset
+from fmlib.fitting import Job, job_of
 from fmlib.measure import describe_machine
 from fmlib.models.registry import ParameterError, build, changed, model_class, validate
 from fmlib.profiles import ProfileError, load_profile, read_yaml
 from fmlib.project import HERE, Project
+from fmlib.results import load, record_folder
 from fmlib.scores import scores
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
 from fmreport.text import listed, literal
 
 KINDS = ("search", "ablation")
+# Fits jobs that share a data set of that hash: each as it ends, with why it failed, or "".
+Fits = Callable[[list[Job], str, Callable[[str], None]], Iterator[tuple[Job, str]]]
 
 
 class Content(BaseModel):
@@ -102,11 +108,12 @@ def run_study(
     project: Project = HERE,
     data: Dataset | None = None,
     say: Callable[[str], None] = print,
-) -> pd.DataFrame:
+    fits: Fits | None = None,
+) -> pd.DataFrame | None:
     """Fit every variant on the training images and judge it on the validation images.
 
     The table grows on disk as it runs; variants whose seed and parameters already stand in it are
-    kept, also when the run is stopped halfway.
+    kept, also when the run is stopped halfway. ``fits``: where they are fitted, if not here.
     """
     fast.enable()
     study = load_study(name, project)
@@ -116,16 +123,22 @@ def run_study(
     rows = [] if before is None else before.to_dict("records")
     known = {(row["seed"], row["parameters"]): row for row in rows}
     for variant, key in keys.items():
-        how = ", kept from the table" if key in known else ""
-        if key not in known:
-            known[key] = judge(study, variant, data)
+        if key in known:
+            say(f"{name}: {variant}: {_in_words(known[key])}, kept from the table")
+    left = [variant for variant, key in keys.items() if key not in known]
+    if fits:
+        judged = _judged_elsewhere(study, left, data, say, fits) if left else iter(())
+    else:
+        judged = ((variant, judge(study, variant, data)) for variant in left)
+    for variant, row in judged:
+        known[keys[variant]] = row
         _write(study, keys, known)
-        row = known[key]
-        score = f"accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s"
-        say(f"{name}: {variant}: {score}{how}")
-    table = study.table()
-    assert table is not None
-    return table
+        say(f"{name}: {variant}: {_in_words(row)}")
+    return study.table()
+
+
+def _in_words(row: dict[str, Any]) -> str:
+    return f"accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s"
 
 
 def judge(study: Study, variant: str, data: Dataset) -> dict[str, Any]:
@@ -133,11 +146,46 @@ def judge(study: Study, variant: str, data: Dataset) -> dict[str, Any]:
     model = build(study.content.model, study.parameters(variant)).fit(data, study.content.seed)
     proba = model.predict_proba(data.validation_images)
     judged = scores(proba, data.validation_labels, data.class_names)
+    return _row(judged, model.train_seconds_, describe_machine({})["device_name"])
+
+
+def _judged_elsewhere(
+    study: Study, variants: list[str], data: Dataset, say: Callable[[str], None], fits: Fits
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What variants give, as jobs; of their records what is said of test images stays unread."""
+    profile, content = load_profile("cpu", study.project), study.content
+    study.project.build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=study.project.build, prefix=".study-") as scratch:
+        jobs = {}
+        for number, variant in enumerate(variants):
+            folder = record_folder(
+                Path(scratch, str(number), "results"), content.model, content.seed
+            )
+            job = job_of(profile, content.model, content.seed)
+            jobs[folder] = (
+                variant,
+                replace(
+                    job, parameters=study.parameters(variant), seed=content.seed, folder=folder
+                ),
+            )
+        for job, failure in fits([job for _, job in jobs.values()], data.data_sha256, say):
+            variant, _ = jobs[job.folder]
+            if failure:
+                say(f"{study.name}: {variant}: failed: {failure}")
+                continue
+            result = load(job.folder)
+            names = result.class_names
+            judged = scores(result.validation_proba, result.validation_labels, names)
+            machine = result.environment.device_name
+            yield variant, _row(judged, result.train_seconds, machine)
+
+
+def _row(judged: dict[str, Any], train_seconds: float, machine: str) -> dict[str, Any]:
     return {
         "accuracy": round(judged["accuracy"], 4),
         "log_loss": round(judged["log_loss"], 4),
-        "train_seconds": round(model.train_seconds_, 1),
-        "machine": describe_machine({})["device_name"],
+        "train_seconds": round(train_seconds, 1),
+        "machine": machine,
     }
 
 

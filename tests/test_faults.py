@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from commands import records
+from commands import records, run
 
 from fmlib.project import HERE
 
@@ -105,3 +105,39 @@ def test_killed_at_any_moment_the_next_run_ends_the_same(project):
     pages = [(folder / "report.html").read_text("utf-8") for folder in (built, undisturbed)]
     bare = [TIMES.sub("", page.partition("<main")[2]) for page in pages]
     assert bare[0] == bare[1], "pages are equal but for times"
+
+
+def test_smoke_on_two_workers_of_which_one_is_killed_is_what_it_is_here(tmp_path):
+    folders = [tmp_path / name for name in ("here", "there")]
+    for folder in folders:
+        for name in ("fmlib", "fmreport", "notebooks", "params", "docs/studies"):
+            shutil.copytree(HERE.root / name, folder / name)
+    here, there = folders
+    command = ["-m", "fmreport", "report", "--profile", "smoke", "--seeds", "3"]
+    run(here, *command)
+    environment = os.environ | {"PYTHONPATH": str(there)}
+    on_workers = [sys.executable, *command, "--scheduler", "local:2"]
+    with (tmp_path / "said.txt").open("w") as said:
+        process = psutil.Popen(on_workers, cwd=there, env=environment, stdout=said, stderr=said)
+        while not (fits := fits_below(process)):
+            assert process.is_running()
+            time.sleep(0.05)
+        fits[0].parent().kill()
+        assert process.wait(timeout=1800) == 0, (tmp_path / "said.txt").read_text()
+    found = [records(folder / "build" / "smoke" / "results") for folder in folders]
+    assert len(found[0]) > 25
+    for one, other in zip(*found, strict=True):
+        assert (one.model, one.seed, one.key) == (other.model, other.seed, other.key)
+        assert one.proba.tobytes() == other.proba.tobytes(), (one.model, one.seed)
+
+
+def fits_below(process: psutil.Process) -> list[psutil.Process]:
+    """The fits that a run's workers have started."""
+    found = []
+    for one in process.children(recursive=True):
+        try:
+            if "fmlib.fitting" in one.cmdline():
+                found.append(one)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found

@@ -59,6 +59,12 @@ def test_help_is_the_default_and_tells_every_target():
     assert "PAPER=" in told
 
 
+@pytest.mark.parametrize("target", ["search", "ablation"])
+def test_studies_are_sent_to_a_scheduler(target):
+    command = make("-n", target, "SCHEDULER=local:2").splitlines()[-1]
+    assert command.endswith(' --scheduler "local:2"')
+
+
 def test_every_target_and_profile_that_the_readme_names_exists():
     text = (HERE.root / "README.md").read_text()
     named = re.findall(r"(?:`|^)make ([a-z]+)", text, re.MULTILINE)
@@ -85,6 +91,9 @@ OPTIONS = [
     ({"PROFILE": "smoke"}, ' --profile "smoke"'),
     ({"PAPER": "us-letter"}, ' --paper "us-letter"'),
     ({"PROFILE": "smoke", "PAPER": "a4"}, ' --profile "smoke" --paper "a4"'),
+    ({"SEEDS": "5", "MODELS": "mlp cnn"}, ' --seeds "5" --models mlp cnn'),
+    ({"RETIME": "1", "WAIT": "1"}, " --retime --wait"),
+    ({"SCHEDULER": "tcp://host:8786"}, ' --scheduler "tcp://host:8786"'),
 ]
 
 
