@@ -29,6 +29,7 @@ SHA256 = {
     "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
 }
 DOWNLOAD_TIMEOUT_SECONDS = 20
+DOWNLOAD = "download"  # the place of a checkpoint that is none on this machine
 T = TypeVar("T")
 
 
@@ -243,7 +244,7 @@ def checkpoint_places(url: str) -> Iterator[tuple[str, Callable[[], Path]]]:
     yield "torch's hub cache", lambda: cached
     if folder := os.environ.get("FMLIB_WEIGHTS"):
         yield f"FMLIB_WEIGHTS ({folder})", lambda: Path(folder).expanduser() / name
-    yield "download", lambda: _download(url, cached)
+    yield DOWNLOAD, lambda: _download(url, cached)
 
 
 def _download(url: str, target: Path) -> Path:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,18 @@ from fmlib.data import DataError, nearest
 from fmlib.device import default_device
 from fmlib.fitting import FitError
 from fmlib.models.registry import ParameterError
-from fmlib.profiles import ProfileError, available_profiles, examine, load_profile
+from fmlib.profiles import ProfileError, available_profiles, load_profile
+from fmlib.profiles import examine as examine_profile
 from fmlib.project import HERE
 from fmlib.results import ResultError
 
 SCHEDULER_HELP = "fit on a Dask cluster: tcp://HOST:8786, or local:2 for two workers here"
 PAPERS = ("a4", "us-letter")
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
+STATUSES = (
+    "exit status: 0 all is there; 1 a fit or a chapter failed, the others stand; "
+    "2 the input or the surroundings are wrong; 130 it was stopped"
+)
 
 
 def default_profile() -> str:
@@ -49,7 +55,7 @@ def report(arguments: argparse.Namespace) -> int:
             profile,
             models=arguments.models,
             retime=arguments.retime,
-            scheduler=arguments.scheduler,
+            scheduler=arguments.scheduler or "",
         )
         pages = write_outcome(outcome, arguments.paper)
     print(f"{summary(outcome)}: {', '.join(map(str, pages))}")
@@ -112,7 +118,7 @@ def check(arguments: argparse.Namespace) -> int:
     from fmlib import fitting
     from fmlib.models.registry import build
 
-    profile, faults = examine(arguments.profile)
+    profile, faults = examine_profile(arguments.profile)
     unfit = set()
     try:
         data = profile.data()
@@ -157,6 +163,17 @@ def new_profile(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    """Look at the surroundings, and tell what follows and what to do."""
+    from fmreport.doctor import PROBLEM, examine
+
+    problems = 0
+    for finding in examine(HERE):
+        print(finding)
+        problems += finding.state == PROBLEM
+    return BAD_INPUT if problems else 0
+
+
 def lab(arguments: argparse.Namespace) -> int:
     """Open the notebooks in JupyterLab; never returns."""
     from fmreport.lab import open_lab
@@ -183,37 +200,50 @@ def scheduler(text: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
-    top = argparse.ArgumentParser(prog="python -m fmreport", description="Compare classifiers.")
+    top = argparse.ArgumentParser(
+        prog="python -m fmreport",
+        description="Compare image classifiers; the report of a profile is made by `report`.",
+        epilog=STATUSES,
+    )
+    top.add_argument("--version", action="version", version=f"fmreport {version('fmlib')}")
     commands = top.add_subparsers(required=True, metavar="command")
     known = ", ".join(available_profiles(HERE.params))
     profile_help = f"{known}; default: gpu where CUDA is usable, else cpu"
 
-    def command(name: str, run: Callable[..., int], about: str) -> Callable[..., Any]:
-        added = commands.add_parser(name, help=about)
+    def command(name: str, run: Callable[..., int], about: str, example: str) -> Callable[..., Any]:
+        shown = f"example: python -m fmreport {name}{example}"
+        added = commands.add_parser(name, help=about, description=about, epilog=shown)
         added.set_defaults(run=run)
+        added.add_argument("--debug", action="store_true", help="show errors with their traceback")
         return added.add_argument
 
-    _report_options(
-        command("report", report, "fit what is stale and write the report"), profile_help
-    )
-    option = command("import", import_records, "take fresh records from another build folder")
+    about = "fit what is stale and write the report"
+    _report_options(command("report", report, about, " --profile smoke"), profile_help)
+    about = "take fresh records from another build folder"
+    option = command("import", import_records, about, " ../elsewhere/build/cpu --profile cpu")
     option("folder", type=Path, help="it or any folder above or below its results")
     option("--profile", help=profile_help)
-    option = command("study", study, "run searches or ablations of params/studies")
+    about = "run searches or ablations of params/studies"
+    option = command("study", study, about, " cnn-ablation mlp-search")
     option("names", nargs="+", help="for example cnn-ablation")
-    option("--scheduler", type=scheduler, default="", help=SCHEDULER_HELP)
-    option = command("publish", publish, "copy a finished report into docs/")
+    option("--scheduler", type=scheduler, help=SCHEDULER_HELP)
+    about = "copy a finished report into docs/"
+    option = command("publish", publish, about, " --profile cpu")
     option("--profile", help="cpu or gpu; default as for report")
-    option = command("predict", predict, "classify picture files with a fitted model")
+    about = "classify picture files with a fitted model"
+    option = command("predict", predict, about, " --profile cpu --model cnn shirt.jpg")
     option("--profile", help=profile_help)
     option("--model", required=True, help="for example cnn")
     option("--json", action="store_true", help="all probabilities, as JSON")
     option("pictures", nargs="+", type=Path, metavar="picture")
-    option = command("check", check, "tell every fault of a profile without training")
+    about = "tell every fault of a profile without training"
+    option = command("check", check, about, " mine.yaml")
     option("profile", help="its name, or the path of its file")
-    option = command("new-profile", new_profile, "write a commented profile to start from")
+    about = "write a commented profile to start from"
+    option = command("new-profile", new_profile, about, " mine.yaml")
     option("name", help="a name in params/, or a path that ends in .yaml")
-    option = command("lab", lab, "open the notebooks in JupyterLab")
+    command("doctor", doctor, "look at the surroundings, and tell what to do about them", "")
+    option = command("lab", lab, "open the notebooks in JupyterLab", " -- --no-browser")
     option("options", nargs="*", help="behind --: JupyterLab's own options")
     return top
 
@@ -226,7 +256,7 @@ def _report_options(option: Callable[..., Any], profile_help: str) -> None:
     option("--models", nargs="+", default=[], help=alone)
     option("--retime", action="store_true", help="fit again what was timed beside other work")
     option("--wait", action="store_true", help="wait for another run of the profile to end")
-    option("--scheduler", type=scheduler, default="", help=SCHEDULER_HELP)
+    option("--scheduler", type=scheduler, help=SCHEDULER_HELP)
 
 
 def main() -> int:
@@ -237,15 +267,12 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         return arguments.run(arguments)
-    except FitError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except (ProfileError, ParameterError, DataError, ResultError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except OSError as error:
-        print(f"error: {_surroundings(error)}", file=sys.stderr)
-        return BAD_INPUT
+    except (FitError, ProfileError, ParameterError, DataError, ResultError, OSError) as error:
+        if arguments.debug:
+            raise
+        told = _surroundings(error) if isinstance(error, OSError) else error
+        print(f"error: {told}", file=sys.stderr)
+        return FAILED if isinstance(error, FitError) else BAD_INPUT
     except KeyboardInterrupt as error:
         name = f" by {error}" if str(error) else ""
         print(

@@ -13,8 +13,8 @@ import psutil
 import torch
 
 from fmlib.device import available_cores, default_device, has_bfloat16
-from fmlib.fetch import is_at_hand
-from fmlib.models.registry import MODELS
+from fmlib.fetch import DOWNLOAD, is_at_hand
+from fmlib.models.registry import MODELS, build
 from fmlib.models.transfer import Transfer
 from fmlib.project import Project
 
@@ -95,15 +95,24 @@ def _data(project: Project) -> Finding:
 
 
 def _weights() -> Iterator[Finding]:
-    """ImageNet weights of the networks that know some."""
-    known = [one for one in MODELS.values() if issubclass(one.cls, Transfer)]
-    there = [one.title for one in known if one.cls.weights_at_hand()]
-    absent = [one.title for one in known if one.title not in there]
+    """ImageNet weights of the networks that can begin with some."""
+    networks = [build(name) for name in MODELS]
+    known = {one.title: one for one in networks if isinstance(one, Transfer)}
+    there = [title for title, one in known.items() if _has_weights(one)]
+    absent = [title for title in known if title not in there]
     if there:
-        yield Finding(FINE, "ImageNet weights", ", ".join(there))
+        yield Finding(FINE, "ImageNet weights", f"here of {', '.join(there)}")
     if absent:
-        follows = "downloaded if that is possible, else trained from scratch (or FMLIB_WEIGHTS)"
+        follows = (
+            "downloaded if that can be, else trained from scratch; FMLIB_WEIGHTS names a folder"
+        )
         yield Finding(NOTE, "ImageNet weights", f"none here of {', '.join(absent)}", follows)
+
+
+def _has_weights(network: Transfer) -> bool:
+    """Whether its weights are on this machine."""
+    places = [find() for where, find in network.places() if where != DOWNLOAD]
+    return any(path.is_file() for path in places)
 
 
 def _device() -> Finding:
