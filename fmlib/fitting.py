@@ -7,6 +7,7 @@ lines of JSON, and leaves a record.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 import html
 import inspect
@@ -241,12 +242,20 @@ def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
             yield opening
 
 
-PARSING = threading.Lock()  # Python 3.11's parser counts its depth for all threads together
+PARSING = threading.Lock()
 
 
 def _parsed(text: str) -> ast.Module:
+    """The syntax tree of a module. Python 3.11 fails where another thread, or what the garbage
+    collector calls, parses meanwhile (https://github.com/python/cpython/issues/106905)."""
     with PARSING:
-        return ast.parse(text)
+        collected = gc.isenabled()
+        gc.disable()
+        try:
+            return ast.parse(text)
+        finally:
+            if collected:
+                gc.enable()
 
 
 def _text(path: Path) -> str:
@@ -662,9 +671,16 @@ class NotebookBar(tqdm):
 
 def shown_progress(title: str) -> Shown:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
-    if "ipykernel" in sys.modules:
+    if "ipykernel" in sys.modules and _in_a_notebook():
         return Shown(title, with_bar=True, bar=NotebookBar)
     return Shown(title, with_bar=sys.stdout.isatty())
+
+
+def _in_a_notebook() -> bool:
+    """Whether this process is a kernel, and has not only loaded what makes one."""
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
 
 
 # --- The process of a fit ---------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from itertools import takewhile
 from pathlib import Path
@@ -30,11 +29,11 @@ def test_every_module_stands_in_its_packages_table(package):
 
 
 def test_every_fault_names_tests_that_there_are():
+    files = Path(__file__).parent.rglob("test_*.py")
     known = {
-        node.name
-        for path in Path(__file__).parent.rglob("test_*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef)
+        name
+        for path in files
+        for name in re.findall(r"^def (test_\w+)", path.read_text("utf-8"), re.M)
     }
     faults = table("fault")
     assert len(faults) > 15
