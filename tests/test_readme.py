@@ -7,6 +7,7 @@ import re
 import shlex
 import sys
 import textwrap
+from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 
@@ -19,6 +20,7 @@ from fmlib.project import HERE
 from fmreport.__main__ import parser
 
 TEXT = (HERE.root / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (HERE.root / "CONTRIBUTING.md").read_text(encoding="utf-8")
 CODE = [
     textwrap.dedent(block)
     for block in re.findall(r"^ *```python\n(.*?)^ *```$", TEXT, re.MULTILINE | re.DOTALL)
@@ -52,8 +54,8 @@ def test_the_models_of_the_readme_learn_and_are_kept(models, small, tmp_path, na
     np.testing.assert_array_equal(loaded.predict_proba(small.test_images), proba)
 
 
-def test_the_block_that_the_readme_adds_to_a_profile_fits_the_model(models):
-    (block,) = re.findall(r"`(tiny_net: \{.*?\}\})`", TEXT)
+def test_the_block_that_is_added_to_a_profile_fits_the_model(models):
+    (block,) = re.findall(r"`(tiny_net: \{.*?\}\})`", CONTRIBUTING)
     for name, parameters in yaml.safe_load(block).items():
         assert registry.build(name, parameters).parameters()["width"] == parameters["width"]
 
@@ -63,6 +65,25 @@ def test_every_command_that_the_readme_names_is_understood():
     assert "predict" in {command.split()[0] for command in commands}
     for command in commands:
         assert parser().parse_args(shlex.split(command, comments=True)).run
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/design.md"])
+def test_no_link_of_the_other_pages_is_dead(name):
+    page = HERE.root / name
+    linked = re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+    files = re.findall(
+        r"`((?:fmlib|fmreport|params|docs|tests|notebooks)/[\w./-]*)`", page.read_text("utf-8")
+    )
+    for path in [(page.parent / one) for one in linked if "://" not in one] + [
+        HERE.root / one for one in files
+    ]:
+        assert path.exists(), path
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((HERE.root / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == version("fmlib") and cited["license"] == "MIT"
+    assert f"## {cited['version']}" in (HERE.root / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
 def test_every_file_that_the_readme_links_to_or_lists_exists():
