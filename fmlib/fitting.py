@@ -419,13 +419,17 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False, key: str = "")
     job.log.unlink()
 
 
+LONGEST_REASON = 300  # characters; the log has all of it
+
+
 def reason(job: Job) -> str:
     """Why the job's last fit failed, in one line; "" where it is not known to have failed."""
     if not job.log.is_file():
         return ""
     lines = job.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     last = lines[-1] if lines else "its process was ended"
-    return last + _advice(last)
+    shown = last if len(last) <= LONGEST_REASON else f"{last[:LONGEST_REASON]} ..."
+    return shown + _advice(last)
 
 
 def _advice(why: str) -> str:

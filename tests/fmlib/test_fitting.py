@@ -471,6 +471,13 @@ def test_a_fit_that_fails_says_why_and_keeps_its_log(tmp_path, monkeypatch, mode
         assert str(told_again.value) == str(caught.value)
 
 
+def test_the_reason_of_a_failure_is_a_line_of_bearable_length(tmp_path):
+    one = job(tmp_path)
+    one.log.parent.mkdir(parents=True)
+    one.log.write_text("before\nValueError: " + "x" * 10**6)
+    assert fitting.reason(one).startswith("ValueError: xxx") and len(fitting.reason(one)) < 320
+
+
 def test_what_a_model_writes_does_not_disturb_its_fit(tmp_path, capfd):
     one = job(tmp_path, "noisy")
     result, _ = fit_or_load(one)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -200,6 +201,15 @@ def test_a_users_data_and_files_are_sent_to_each_worker_once(shared, own, tmp_pa
     assert load(job_of(own, "decision_tree").folder).accuracy > 0.9
     shutil.rmtree(own.results)
     assert not any("sending" in line for line in fitted(own, shared.address)[1])
+
+
+def test_a_run_says_what_is_done_what_runs_where_and_for_how_long_yet(
+    shared, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cluster, "ALIVE_SECONDS", 0.0)
+    _, said = fitted(tiny(tmp_path), shared.address)
+    running = r"\d done, [12] running \((decision_tree|mlp)-seed-9 on tcp://.*\), \d waiting"
+    assert any(re.search(running, line) for line in said)
 
 
 def test_two_clients_share_the_workers(shared, tmp_path):
