@@ -219,6 +219,11 @@ def parser() -> argparse.ArgumentParser:
 
     about = "fit what is stale and write the report"
     _report_options(command("report", report, about, " --profile smoke"), profile_help)
+    _options_of_others(command, profile_help)
+    return top
+
+
+def _options_of_others(command: Callable[..., Callable[..., Any]], profile_help: str) -> None:
     about = "take fresh records from another build folder"
     option = command("import", import_records, about, " ../elsewhere/build/cpu --profile cpu")
     option("folder", type=Path, help="it or any folder above or below its results")
@@ -245,7 +250,6 @@ def parser() -> argparse.ArgumentParser:
     command("doctor", doctor, "look at the surroundings, and tell what to do about them", "")
     option = command("lab", lab, "open the notebooks in JupyterLab", " -- --no-browser")
     option("options", nargs="*", help="behind --: JupyterLab's own options")
-    return top
 
 
 def _report_options(option: Callable[..., Any], profile_help: str) -> None:
