@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -143,16 +143,21 @@ def _from_apt(incoming: Path) -> None:
         _copy_from(scratch / DEBIAN_FOLDER.relative_to("/"), incoming)
 
 
-SOURCES: dict[str, Callable[[Path], None]] = {
+ON_THIS_MACHINE: dict[str, Callable[[Path], None]] = {
     "the folder in FMLIB_DATA": _from_variable,
     f"Debian's {DEBIAN_FOLDER}": _from_debian,
+}
+SOURCES = ON_THIS_MACHINE | {
     "torchvision's download": _from_torchvision,
     f"apt-get download {DEBIAN_PACKAGE}": _from_apt,
 }
-HERE_ALONE = [*SOURCES][:2]  # those that need no network
 
 
-def get_data(root: Path, say: Callable[[str], None] = print, sources: Sequence[str] = ()) -> Path:
+def get_data(
+    root: Path,
+    say: Callable[[str], None] = print,
+    sources: Mapping[str, Callable[[Path], None]] | None = None,
+) -> Path:
     """Make sure that ``root`` holds verified FashionMNIST files, and return ``root``.
 
     The ``sources``, by default all, are tried in order; each failure is told through ``say`` in one
@@ -168,8 +173,7 @@ def get_data(root: Path, say: Callable[[str], None] = print, sources: Sequence[s
     except DataError as error:
         failures.append(f"{home}: {error}")
     root.mkdir(parents=True, exist_ok=True)
-    for source in sources or SOURCES:
-        bring = SOURCES[source]
+    for source, bring in (sources or SOURCES).items():
         with tempfile.TemporaryDirectory(dir=root, prefix=".incoming-") as folder:
             incoming = Path(folder)
             try:
@@ -222,7 +226,7 @@ def read_fashion_mnist(root: Path, say: Callable[[str], None] = print) -> tuple[
 def is_at_hand(root: Path) -> bool:
     """Whether FashionMNIST lies in ``root``, or can be copied there from this machine."""
     try:
-        get_data(root, lambda line: None, HERE_ALONE)
+        get_data(root, lambda line: None, ON_THIS_MACHINE)
     except (DataError, OSError):
         return False
     return True

@@ -9,6 +9,14 @@ from pathlib import Path
 
 from fmlib.results import RESULT_FILE, Result, load
 
+# A profile of two models in a second, for a copy of the project or a small one of its own.
+TINY = """
+description: two models in a second
+dataset: sample
+models:
+  decision_tree: {max_depth: 4}
+  mlp: {hidden_sizes: [16], recipe: {epochs: 1}}
+"""
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
 
 

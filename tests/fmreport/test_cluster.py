@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import pytest
 import synthetic
+from commands import TINY
 
 from fmlib import fitting
 from fmlib.fitting import FitError, Job, job_of
@@ -31,13 +32,6 @@ from fmreport import cluster, runner, studies
 
 pytestmark = pytest.mark.slow
 
-TINY = """
-description: two models in a second
-dataset: sample
-models:
-  decision_tree: {max_depth: 4}
-  mlp: {hidden_sizes: [16], recipe: {epochs: 1}}
-"""
 OWN = """
 description: a user's own data and models
 dataset: {npz: stripes.npz}

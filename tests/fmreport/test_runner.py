@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from commands import TINY
 
 from fmlib import fitting
 from fmlib.fitting import FitError, job_of
@@ -26,13 +27,6 @@ from fmreport.merge import write_outcome
 
 pytestmark = pytest.mark.slow
 
-TINY = """
-description: two models in a second
-dataset: sample
-models:
-  decision_tree: {max_depth: 4}
-  mlp: {hidden_sizes: [16], recipe: {epochs: 1}}
-"""
 PARAMETERS = """# %% tags=["parameters"]
 profile: str = "tiny"
 seed: int = 9
