@@ -9,19 +9,18 @@ RETIME ?=
 WAIT ?=
 SCHEDULER ?=
 LAB ?=
-VENV := .venv
+COVERAGE ?=
+LOWEST ?=
+VENV ?= .venv$(if $(LOWEST),-lowest)
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-# a .venv knows the folder that it was made in; in a copy or a renamed folder its programs would run the old one's code
-MOVED := $(shell [ ! -s "$(INSTALLED)" ] || [ "$$(cat "$(INSTALLED)")" = "$(CURDIR)" ] || echo moved)
+LOCK := requirements$(if $(LOWEST),-lowest).lock
+# a Python that was asked for replaces another one's .venv; otherwise that is kept
+ASKED := $(if $(filter-out file,$(origin PYTHON)),--this-python)
 
+COVER = $(if $(COVERAGE), --cov --cov-report=term:skip-covered)
 ON = $(if $(SCHEDULER), --scheduler "$(SCHEDULER)")
-# a user's own settings of pip, such as `user = true`, must not reach .venv
-export PIP_USER := 0
-
 .DEFAULT_GOAL := help
-.PHONY: help setup report check test test-faults lab bench speedrun search ablation publish clean
-.PHONY: moved
+.PHONY: help setup report style check test test-faults walks lab bench speedrun search ablation publish clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,36 +29,34 @@ help: ## print this list
 	@echo "  MODELS=\"mlp cnn\" fits these alone, and tells about all that is there"
 	@echo "  RETIME=1 fits again what was timed beside other work; WAIT=1 waits for another run of the profile"
 	@echo "  SCHEDULER=tcp://HOST:8786 fits on a Dask cluster, SCHEDULER=local:2 on one of two workers here"
+	@echo "  COVERAGE=1 has make check or make test say which lines no test ran"
+	@echo "  PYTHON=python3.12 makes .venv anew with another Python, VENV=.venv-3.12 beside the one that is there"
+	@echo "  LOWEST=1 takes the lowest versions that pyproject.toml allows, in .venv-lowest"
 	@echo "  PAPER=a4|us-letter chooses the paper of the report's PDF; default: a4"
 
-setup: $(INSTALLED) ## make .venv with the exact versions of requirements.lock
-
-$(INSTALLED): requirements.lock pyproject.toml $(MOVED)
-	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed, this is " + sys.version'
-	$(if $(MOVED),false,"$(BIN)/python" -m pip --version) >/dev/null 2>&1 || $(PYTHON) -m venv --clear "$(VENV)"
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps --editable .
-	echo "$(CURDIR)" >"$(INSTALLED)"
+setup: ## make .venv with the exact versions of requirements.lock: 3 minutes, 7 GB
+	@$(PYTHON) bootstrap.py "$(VENV)" --lock "$(LOCK)" $(ASKED)
 
 report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
 	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")$(if $(MODELS), --models $(MODELS))$(if $(RETIME), --retime)$(if $(WAIT), --wait)$(ON)
 
-check: setup ## style, types, who imports whom, quick tests: under a minute, for every save
-	"$(BIN)/ruff" check .
-	"$(BIN)/ruff" format --check .
-	"$(BIN)/mypy" fmlib
-	"$(BIN)/lint-imports"
-	"$(BIN)/python" -m pytest -m "not slow" --numprocesses auto
+style: setup ## style, types, who imports whom
+	"$(BIN)/python" -m ruff check .
+	"$(BIN)/python" -m ruff format --check .
+	"$(BIN)/python" -m mypy fmlib
+	"$(BIN)/python" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
 
-test: setup ## all of make check, and all tests
-	"$(BIN)/ruff" check .
-	"$(BIN)/ruff" format --check .
-	"$(BIN)/mypy" fmlib
-	"$(BIN)/lint-imports"
-	"$(BIN)/python" -m pytest --numprocesses auto --dist loadfile --durations=15
+check: style ## style and quick tests: under a minute, for every save
+	"$(BIN)/python" -m pytest -m "not slow" --numprocesses auto$(COVER)
+
+test: $(if $(LOWEST),setup,style) ## all of make check, and all tests
+	"$(BIN)/python" -m pytest --numprocesses auto --dist loadfile --durations=15$(COVER)
 
 test-faults: setup ## kill runs at random moments, again and again: minutes
 	"$(BIN)/python" -m pytest -m faults
+
+walks: setup ## walk as strangers do, by README and CONTRIBUTING, through a fresh clone: a quarter of an hour
+	"$(BIN)/python" -m pytest -m walks -rP
 
 lab: setup ## open the notebooks in JupyterLab; LAB="..." are options of JupyterLab's own
 	"$(BIN)/python" -m fmreport lab$(if $(LAB), -- $(LAB))

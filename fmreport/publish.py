@@ -12,8 +12,9 @@ import pandas as pd
 
 from fmlib import fitting
 from fmlib.profiles import Profile
-from fmlib.results import MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmlib.results import FROM_SCRATCH, MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, Result, load
 from fmlib.sources import SAMPLE
+from fmreport.compare.audit import FACTS, STUDY
 from fmreport.compare.table import by_machine, by_model, overview
 from fmreport.compare.verdict import left_out
 from fmreport.merge import is_current
@@ -44,8 +45,8 @@ def publish(profile: Profile) -> Path:
     readme, chart = profile.project.root / "README.md", answer_chart(profile)
     picture = f"[![{chart[1]}](docs/{CHART})](docs/report.pdf)"
     sections = {
-        "cpu": {"results": results_section(found), "picture": picture},
-        "gpu": {"gpu results": results_section(found)},
+        "cpu": {"results": results_section(found, profile.is_fashion), "picture": picture},
+        "gpu": {"gpu results": results_section(found, profile.is_fashion)},
     }
     text = readme.read_text(encoding="utf-8")
     for marker, content in sections.get(profile.name, {}).items():
@@ -102,8 +103,11 @@ def publishable(profile: Profile) -> list[Result]:
     return found
 
 
-def results_section(found: list[Result]) -> str:
-    """The table of these results for the README, and what it says below it."""
+def results_section(found: list[Result], is_fashion: bool) -> str:
+    """The table of these results for the README, and what it says below it.
+
+    The original study's results stand beside those of its own data, FashionMNIST.
+    """
     local, elsewhere = by_machine(overview(by_model(found)))
     count, machine = f"{found[0].test_size:,}", local["machine"].iloc[0]
     told = [f"Accuracy on {count} test images with its 95 % interval, on {machine}."]
@@ -111,7 +115,23 @@ def results_section(found: list[Result]) -> str:
         told.append(f"Memory{kind} is what training needs.")
     if away := left_out(local, elsewhere):
         told.append(words(away))
-    return f"{_markdown(results_table(found))}\n\n{' '.join(told)}"
+    table = results_table(found)
+    if is_fashion:
+        table.insert(2, "the original study", _study_of(table["model"]))
+        told.append(f"The study's training was timed on {FACTS['machine']}.")
+        if any(table["model"].str.endswith(FROM_SCRATCH) & table["the original study"].ne("")):
+            told.append(f"It began from ImageNet weights what is{FROM_SCRATCH} here.")
+    return f"{_markdown(table)}\n\n{' '.join(told)}"
+
+
+def _study_of(models: pd.Series) -> list[str]:
+    """What the original study had for each of these models: accuracy and seconds of training."""
+    told: dict[str, list[str]] = {}
+    for name, row in STUDY.iterrows():
+        other_name = "" if name == row["model"] else f" as {name}"
+        words = f"{row['accuracy']:.2f} in {row['train_seconds']:,.0f} s{other_name}"
+        told.setdefault(row["model"], []).append(words)
+    return ["; ".join(told.get(name.removesuffix(FROM_SCRATCH), [])) for name in models]
 
 
 def results_table(found: list[Result]) -> pd.DataFrame:

@@ -53,7 +53,7 @@ CALLED = ("plots", "show", "text", "sections", "studies", "tables", "explorer")
 TELLING = ("compare", *(f"{name}.py" for name in CALLED))
 RECORD = (RESULT_FILE, PREDICTIONS_FILE)
 KEPT = (".py", ".yaml", ".csv", ".json")  # files that a notebook may depend on
-ALIVE_SECONDS = 60.0  # between lines that say what runs
+ALIVE_SECONDS = 15.0  # between lines that say what runs
 START_SECONDS = 8.0  # of a fit: Python, the libraries, the data
 
 
@@ -139,14 +139,14 @@ def sole_run(
 
 @contextmanager
 def alive(what: Callable[[], str], say: Callable[[str], None]) -> Iterator[None]:
-    """Say in every minute of the block what runs, and since when."""
+    """Say every quarter of a minute what runs in the block, and since when."""
     start, ended = time.monotonic(), threading.Event()
 
-    def tell_every_minute() -> None:
+    def speak() -> None:
         while not ended.wait(ALIVE_SECONDS):
             say(f"    {what()} for {_clock(start)}")
 
-    threading.Thread(target=tell_every_minute, daemon=True).start()
+    threading.Thread(target=speak, daemon=True).start()
     try:
         yield
     finally:

@@ -9,9 +9,13 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from fmlib.profiles import available_profiles
 from fmlib.project import HERE
@@ -38,10 +42,10 @@ def targets() -> list[str]:
 
 @pytest.fixture
 def spaced(tmp_path: Path) -> Path:
-    """A copy of what make needs in a folder whose name has spaces, as if just cloned."""
-    folder = tmp_path / "a clone with spaces"
+    """A copy of what make needs in a folder whose name has odd marks, as if just cloned."""
+    folder = tmp_path / 'a "clone" & an ü\'s #1'
     folder.mkdir()
-    for name in ("Makefile", "pyproject.toml", "requirements.lock"):
+    for name in ("Makefile", "bootstrap.py", "pyproject.toml", "requirements.lock"):
         shutil.copyfile(HERE.root / name, folder / name)
     for name in ("fmlib", "fmreport", "benchmarks", "tests", "notebooks"):
         (folder / name).mkdir()
@@ -78,7 +82,7 @@ def test_every_target_and_profile_that_the_readme_names_exists():
 def test_the_quick_check_is_a_part_of_all_tests(spaced):
     checks = make("-n", "check", folder=spaced).splitlines()[-5:]
     tests = make("-n", "test", folder=spaced).splitlines()[-5:]
-    for program in ('ruff" check', 'ruff" format --check', 'mypy" fmlib', 'lint-imports"'):
+    for program in ("ruff check", "ruff format --check", "mypy fmlib", "importlinter"):
         assert any(program in line for line in checks), program
     assert checks[:-1] == tests[:-1]
     assert checks[-1].endswith('-m pytest -m "not slow" --numprocesses auto')
@@ -104,71 +108,6 @@ def test_report_passes_the_profile_and_the_paper_on(spaced, variables, option):
     assert recipe.splitlines()[-1] == f'".venv/bin/python" -m fmreport report{option}'
 
 
-def test_a_users_settings_of_pip_reach_no_environment(spaced, monkeypatch):
-    monkeypatch.setenv("PIP_USER", "1")
-    shown = make("--eval", "show: ; @echo user=$$PIP_USER", "show", folder=spaced)
-    assert shown.strip() == "user=0"
-
-
-def test_a_fresh_clone_is_set_up_first_and_only_once(spaced):
-    fresh = make("-n", "report", folder=spaced)
-    assert "-m venv" in fresh
-    assert "requirements.lock" in fresh
-    (spaced / ".venv").mkdir()
-    (spaced / ".venv" / ".installed").touch()
-    assert len(make("-n", "report", folder=spaced).splitlines()) == 1
-
-
-def test_a_changed_lock_file_is_installed_again(spaced):
-    (spaced / ".venv").mkdir()
-    (spaced / ".venv" / ".installed").touch()
-    newer = (spaced / ".venv" / ".installed").stat().st_mtime + 10
-    os.utime(spaced / "requirements.lock", (newer, newer))
-    assert "pip install" in make("-n", "test", folder=spaced)
-
-
-def test_a_copied_or_renamed_clone_is_set_up_anew(spaced):
-    (spaced / ".venv").mkdir()
-    (spaced / ".venv" / ".installed").write_text(f"{spaced}\n")
-    assert "-m venv" not in make("-n", "report", folder=spaced)
-    moved = spaced.rename(spaced.parent / "renamed")
-    anew = make("-n", "report", folder=moved)
-    assert 'false >/dev/null 2>&1 || python3 -m venv --clear ".venv"' in anew
-
-
-def test_set_up_runs_in_a_path_with_spaces(spaced):
-    programs = spaced / "stand ins"
-    programs.mkdir()
-    log = spaced / "log"
-    # makes a .venv whose python is itself, and writes down what it is asked for
-    python = programs / "python"
-    python.write_text(f"""#!/bin/sh
-echo "$@" >> "{log}"
-case "$1 $2" in "-m venv") mkdir -p "$4/bin"; cp "$0" "$4/bin/python";; esac
-""")
-    python.chmod(0o755)
-    make("setup", f"PYTHON='{python}'", folder=spaced)
-    asked = log.read_text()
-    for part in ("-m venv --clear .venv", "--requirement requirements.lock", "--editable ."):
-        assert part in asked
-    log.unlink()
-    make("setup", f"PYTHON='{python}'", folder=spaced)
-    assert not log.exists()
-
-
-def test_a_half_made_environment_is_made_again(spaced):
-    log, broken = spaced / "log", spaced / ".venv" / "bin" / "python"
-    broken.parent.mkdir(parents=True)
-    make_one = 'case "$2" in venv) cp python .venv/bin/python;; esac'
-    for path, code in ((broken, 1), (spaced / "python", 0)):
-        path.write_text(f'#!/bin/sh\necho "$@" >> log\n{make_one}\nexit {code}\n')
-        path.chmod(0o755)
-    make("setup", "PYTHON=./python", folder=spaced)
-    asked = log.read_text()
-    assert "-m venv --clear .venv" in asked
-    assert "--requirement requirements.lock" in asked
-
-
 @pytest.mark.parametrize(("target", "kind"), [("search", "search"), ("ablation", "ablation")])
 def test_studies_are_run_by_the_names_of_their_files(target, kind):
     command = make("-n", target).splitlines()[-1].split()
@@ -179,6 +118,7 @@ def test_studies_are_run_by_the_names_of_their_files(target, kind):
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [
+        (("walks",), "-m pytest -m walks -rP"),
         (("bench",), "-u -m benchmarks.bench"),
         (("speedrun",), "-u -m benchmarks.speedrun"),
         (("publish",), "-m fmreport publish "),
@@ -189,6 +129,31 @@ def test_studies_are_run_by_the_names_of_their_files(target, kind):
 )
 def test_what_a_target_runs(arguments, command):
     assert make("-n", *arguments).splitlines()[-1] == f'".venv/bin/python" {command}'
+
+
+def test_other_versions_have_an_environment_of_their_own():
+    lowest = make("-n", "test", "LOWEST=1", "COVERAGE=1").splitlines()
+    assert lowest[0].startswith('python3 bootstrap.py ".venv-lowest" --lock "requirements-lowest.')
+    assert lowest[-1].startswith('".venv-lowest/bin/python" -m pytest ')
+    assert " --cov " in lowest[-1]
+    other = make("-n", "check", "PYTHON=python3.12", "VENV=.venv-3.12").splitlines()
+    assert (
+        other[0] == 'python3.12 bootstrap.py ".venv-3.12" --lock "requirements.lock" --this-python'
+    )
+    assert make("-n", "check").splitlines()[0].rstrip().endswith('--lock "requirements.lock"')
+
+
+def test_the_lowest_versions_are_those_that_the_project_allows():
+    """Every direct dependency stands in the lock of lowest versions with its lower bound."""
+    project = tomllib.loads((HERE.root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["cluster"]]
+    lines = (HERE.root / "requirements-lowest.lock").read_text(encoding="utf-8").splitlines()
+    locked = dict(line.split("==") for line in lines if "==" in line)
+    for text in wanted:
+        needed = Requirement(text)
+        version = Version(locked[canonicalize_name(needed.name)])
+        bound = min(Version(one.version) for one in needed.specifier)
+        assert version.release[:2] == (*bound.release, 0)[:2], text
 
 
 def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
@@ -203,7 +168,7 @@ def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
     said = make("clean", folder=spaced)
     assert "kept: build/lab" in said
     left = {str(path.relative_to(spaced)) for path in spaced.rglob("*") if path.is_file()}
-    assert left == kept | {"Makefile", "pyproject.toml", "requirements.lock"}
+    assert left == kept | {"Makefile", "bootstrap.py", "pyproject.toml", "requirements.lock"}
 
 
 @pytest.mark.parametrize(("given", "seen"), [({}, "true"), ({"CI": "false"}, "false")])

@@ -224,15 +224,29 @@ def test_the_readmes_columns_hold_what_they_say_and_costs_of_one_machine_only():
 
 def test_the_readme_says_what_was_measured_elsewhere():
     delta = synthetic.record("delta", 0.97, machine=synthetic.ELSEWHERE)
-    words = results_section([*synthetic.clear_winner(), delta])
+    words = results_section([*synthetic.clear_winner(), delta], is_fashion=False)
     assert "with its 95 % interval, on Test CPU, 2 cores." in words
     assert "delta" in words.rpartition("|")[2] and "Test GPU" in words
 
 
 def test_the_readme_says_whose_memory_is_meant_where_some_is_a_gpus():
     for vram, says in ((None, False), (512.0, True)):
-        words = results_section([synthetic.record("alpha", 0.9, peak_vram_mb=vram)])
+        words = results_section(
+            [synthetic.record("alpha", 0.9, peak_vram_mb=vram)], is_fashion=False
+        )
         assert ("processor and GPU together" in words) is says
+
+
+def test_the_readme_has_the_original_study_beside_its_own_data_alone():
+    found = [synthetic.record(name, 0.9) for name in ("ResNet34 (scratch)", "SVM", "alpha")]
+    rows = {
+        row.split(" | ")[0].strip("| "): row for row in results_section(found, True).split("\n")
+    }
+    assert "| 0.93 in 1,281 s; 0.94 in 1,277 s as “MobileNetV3” |" in rows["ResNet34 (scratch)"]
+    assert "| 0.88 in 311 s |" in rows["SVM"]
+    assert "|  |" in rows["alpha"]
+    assert "It began from ImageNet weights what is (scratch) here" in results_section(found, True)
+    assert "study" not in results_section(found, False)
 
 
 # --- What is refused --------------------------------------------------------------------------

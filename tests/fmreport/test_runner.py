@@ -435,7 +435,7 @@ def test_an_edited_notebook_is_told_again(world):
     assert outcome.told == 1 and "A false sentence" not in path.read_text()
 
 
-def test_a_run_says_every_minute_what_it_is_at(world, monkeypatch):
+def test_a_run_is_never_silent_for_long(world, monkeypatch):
     monkeypatch.setattr(runner, "ALIVE_SECONDS", 0.5)
     world.replace("notebooks/01_all.py", "import os\n", "import os, time\ntime.sleep(3)\n")
     _, said = world.run()

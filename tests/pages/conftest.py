@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from chromium import CHROMIUM, chromium
+from playwright.sync_api import Browser, Page
 from synthetic_report import METADATA
 from synthetic_report import chapters as synthetic_chapters
 
 from fmreport.merge import Chapter, write_report
 
-pytest.register_assert_rewrite("checks")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SWITCHES = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+pytest.register_assert_rewrite("checks", "jupyterlab_window")
 
 
 @pytest.fixture(scope="session")
@@ -44,10 +34,8 @@ def browser() -> Iterator[Browser]:
     if not CHROMIUM:
         message = "no chromium on the PATH: apt-get install chromium"
         pytest.fail(message) if os.environ.get("CI", "false") != "false" else pytest.skip(message)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
