@@ -77,7 +77,7 @@ def test_a_fresh_clone_is_set_up_once_and_says_what_it_costs(here, capsys):
     assert made(asked) and installed(asked)
     assert asked[-1].endswith("--no-deps --editable .")
     said = capsys.readouterr().out
-    assert "2.5 GB" in said and "7 GB" in said and "done in" in said
+    assert "2.5 GB" in said and "become 7" in said and "done in" in said
     assert here.set_up() == []
     assert capsys.readouterr().out == ""
 
