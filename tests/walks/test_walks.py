@@ -1,4 +1,4 @@
-"""Strangers' walks: what a fresh clone of the last commit is like, where no home can be written to.
+"""Strangers' walks through a fresh clone of the last commit, where no home can be written to.
 
 They take a quarter of an hour, set-up included: ``make walks``.
 """
@@ -107,7 +107,7 @@ class Clone:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("walks")
-    return Clone(folder / 'a "clone" & an ü\'s #1', folder / "home")
+    return Clone(folder / 'a "clone" & an ü\'s #1')
 
 
 @pytest.fixture
