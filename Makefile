@@ -37,7 +37,7 @@ help: ## print this list
 setup: ## make .venv with the exact versions of requirements.lock: 3 minutes, 7 GB
 	@$(PYTHON) bootstrap.py "$(VENV)" --lock "$(LOCK)" $(ASKED)
 
-report: setup ## fit what is stale, tell, and write build/<profile>/report.html and report.pdf
+report: setup ## train what changed and write build/<profile>/report.html and report.pdf
 	"$(BIN)/python" -m fmreport report$(if $(PROFILE), --profile "$(PROFILE)")$(if $(PAPER), --paper "$(PAPER)")$(if $(SEEDS), --seeds "$(SEEDS)")$(if $(MODELS), --models $(MODELS))$(if $(RETIME), --retime)$(if $(WAIT), --wait)$(ON)
 
 style: setup ## style, types, who imports whom
@@ -52,16 +52,16 @@ check: style ## style and quick tests: under a minute, for every save
 test: $(if $(LOWEST),setup,style) ## all of make check, and all tests
 	"$(BIN)/python" -m pytest --numprocesses auto --dist loadfile --durations=15$(COVER)
 
-test-faults: setup ## kill runs at random moments, again and again: minutes
+test-faults: setup ## kill runs at random moments, again and again: half an hour
 	"$(BIN)/python" -m pytest -m faults
 
-walks: setup ## walk as strangers do, by README and CONTRIBUTING, through a fresh clone: a quarter of an hour
+walks: setup ## the README's commands and four strangers' first hours in a fresh clone: a quarter of an hour
 	"$(BIN)/python" -m pytest -m walks -rP
 
 lab: setup ## open the notebooks in JupyterLab; LAB="..." are options of JupyterLab's own
 	"$(BIN)/python" -m fmreport lab$(if $(LAB), -- $(LAB))
 
-bench: setup ## time the study's loop and ours, fits beside a busy core, and how costs grow with images
+bench: setup ## time our training loop and the study's, fits beside a busy core, and how costs grow with images
 	"$(BIN)/python" -u -m benchmarks.bench
 
 speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)

@@ -137,10 +137,12 @@ def _refuse_what_cannot_work(environment: Path) -> None:
     bad = sorted(set(str(Path.cwd())) & set(UNSPEAKABLE))
     if bad:
         names = " and ".join(repr(mark) for mark in bad)
-        raise SetupError(f"the folder's name has {names}, which shells read as commands: rename it")
+        raise SetupError(
+            f"the folder's name has {names}, which make, shells or PATH misread: rename it"
+        )
     free = shutil.disk_usage(".").free / 1e9
     if not environment.exists() and free < DISK_GB:
-        raise SetupError(f"{DISK_GB} GB of free disk are needed here, there are {free:.1f}")
+        raise SetupError(f"{DISK_GB} GB of free disk space are needed here, {free:.1f} are free")
 
 
 def _run(command: list[str]) -> None:
@@ -185,7 +187,7 @@ def _has_ended(process: subprocess.Popen) -> bool:
 def _reason(command: list[str], said: list[str]) -> str:
     """Why a command failed: the cause if it is a common one, and the end of what it said."""
     told = "".join(said)
-    lines = [line.strip() for line in said if line.strip()] or ["it said nothing"]
+    lines = [line.strip() for line in said if line.strip()] or ["(no output)"]
     for cause, signs in CAUSES.items():
         if any(sign in told for sign in signs):
             return f"{cause}; `make setup` goes on with what it has ({lines[-1][:200]})"

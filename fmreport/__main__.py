@@ -28,8 +28,8 @@ SCHEDULER_HELP = "fit on a Dask cluster: tcp://HOST:8786, or local:2 for two wor
 PAPERS = ("a4", "us-letter")
 FAILED, BAD_INPUT, STOPPED = 1, 2, 130  # exit statuses
 STATUSES = (
-    "exit status: 0 all is there; 1 a fit or a chapter failed, the others stand; "
-    "2 the input or the surroundings are wrong; 130 it was stopped"
+    "exit status: 0 success; 1 a fit, a chapter or a publication failed, or a model is not fitted "
+    "yet; 2 wrong input or surroundings; 130 stopped"
 )
 
 
@@ -203,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m fmreport",
         description="Compare image classifiers; the report of a profile is made by `report`.",
-        epilog=STATUSES,
+        epilog=f"example: python -m fmreport report --profile smoke. {STATUSES}",
     )
     top.add_argument("--version", action="version", version=f"fmreport {version('fmlib')}")
     commands = top.add_subparsers(required=True, metavar="command")
@@ -224,9 +224,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _options_of_others(command: Callable[..., Callable[..., Any]], profile_help: str) -> None:
-    about = "take fresh records from another build folder"
+    about = "copy records that fit from another build folder"
     option = command("import", import_records, about, " ../elsewhere/build/cpu --profile cpu")
-    option("folder", type=Path, help="it or any folder above or below its results")
+    option("folder", type=Path, help="a build folder, or any folder that has records in it")
     option("--profile", help=profile_help)
     about = "run searches or ablations of params/studies"
     option = command("study", study, about, " cnn-ablation mlp-search")
@@ -241,22 +241,22 @@ def _options_of_others(command: Callable[..., Callable[..., Any]], profile_help:
     option("--model", required=True, help="for example cnn")
     option("--json", action="store_true", help="all probabilities, as JSON")
     option("pictures", nargs="+", type=Path, metavar="picture")
-    about = "tell every fault of a profile without training"
+    about = "list every fault of a profile, without training"
     option = command("check", check, about, " mine.yaml")
     option("profile", help="its name, or the path of its file")
     about = "write a commented profile to start from"
     option = command("new-profile", new_profile, about, " mine.yaml")
     option("name", help="a name in params/, or a path that ends in .yaml")
-    command("doctor", doctor, "look at the surroundings, and tell what to do about them", "")
+    command("doctor", doctor, "check this machine and say what to do", "")
     option = command("lab", lab, "open the notebooks in JupyterLab", " -- --no-browser")
     option("options", nargs="*", help="behind --: JupyterLab's own options")
 
 
 def _report_options(option: Callable[..., Any], profile_help: str) -> None:
     option("--profile", help=profile_help)
-    option("--seeds", type=positive, help="how many; the profile's own come first")
+    option("--seeds", type=positive, help="number of seeds; the profile's own come first")
     option("--paper", choices=PAPERS, default="a4", help="the PDF's paper")
-    alone = "fit these alone, and tell about all that is there"
+    alone = "fit these alone; the report has all that is there"
     option("--models", nargs="+", default=[], help=alone)
     option("--retime", action="store_true", help="fit again what was timed beside other work")
     option("--wait", action="store_true", help="wait for another run of the profile to end")

@@ -76,7 +76,7 @@ def _packages(project: Project) -> Finding:
     if not other:
         return Finding(FINE, "packages", f"all {len(wanted)} as locked")
     more = f" and {len(other) - 3} more" if len(other) > 3 else ""
-    follows = "`make setup` installs what is locked; other versions are other fits"
+    follows = "`make setup` installs what is locked; fits of other versions are not used"
     return Finding(NOTE, "packages", f"{', '.join(other[:3])}{more}", follows)
 
 

@@ -120,7 +120,9 @@ def sole_run(
         who = holder.read_text(encoding="utf-8") if holder.is_file() else "another run"
         told = f"{profile.folder} is in use: {who}"
         if not wait:
-            raise ProfileError(f"{told}; wait for it with --wait, or try again later") from None
+            raise ProfileError(
+                f"{told}; wait for it with WAIT=1 (--wait), or try again later"
+            ) from None
         say(f"{told}; waiting for it")
         lock.acquire()
     try:

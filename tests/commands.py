@@ -17,6 +17,10 @@ models:
   decision_tree: {max_depth: 4}
   mlp: {hidden_sizes: [16], recipe: {epochs: 1}}
 """
+OWN = (  # of a make that runs these tests
+    *("MAKE", "MFLAGS", "PYTHON", "VENV", "LOWEST", "COVERAGE"),
+    *("PROFILE", "PAPER", "SEEDS", "MODELS", "RETIME", "WAIT", "SCHEDULER", "LAB"),
+)
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import OWN
 
 import bootstrap
 from fmlib.project import HERE
@@ -145,7 +146,7 @@ def test_a_folder_that_shells_would_misread_is_refused_in_words(here, monkeypatc
 
 def test_too_little_disk_and_too_old_a_python_are_told_first(here, monkeypatch):
     monkeypatch.setattr(bootstrap, "DISK_GB", 10**9)
-    with pytest.raises(bootstrap.SetupError, match="of free disk are needed here"):
+    with pytest.raises(bootstrap.SetupError, match="of free disk space are needed here"):
         here.set_up()
     monkeypatch.setattr(bootstrap, "OLDEST", (9, 0))
     with pytest.raises(bootstrap.SetupError, match=r"Python 9.0 or newer is needed"):
@@ -164,7 +165,7 @@ def test_a_users_settings_of_pip_and_python_reach_no_environment(here, monkeypat
 def test_without_a_network_make_says_so_in_a_line(tmp_path):
     nowhere = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     folder = clone(tmp_path / 'a "clone" & an ü\'s #1')
-    own = ("MAKE", "MFLAGS", "PIP_")
+    own = (*OWN, "PIP_")
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(own)}
     done = subprocess.run(
         ["make", "report"],

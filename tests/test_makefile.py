@@ -13,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from commands import OWN
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -21,8 +22,6 @@ from fmlib.profiles import available_profiles
 from fmlib.project import HERE
 
 pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="needs make")
-
-OWN = ("MAKE", "MFLAGS", "PROFILE", "PAPER")  # of a make that runs these tests
 
 
 def make(*arguments: str, folder: Path = HERE.root, **variables: str) -> str:

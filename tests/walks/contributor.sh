@@ -39,6 +39,7 @@ cat >>notebooks/04_mlp.py <<'CELLS'
 sections.show_model(settings, "tiny_net", seed)
 CELLS
 
+.venv/bin/python -m ruff format fmlib
 make check
 make report PROFILE=smoke MODELS=tiny_net
 grep -q "A contributor's own words about it" build/smoke/report.html
