@@ -207,7 +207,7 @@ def dependencies(model: type[Model]) -> tuple[dict[str, str], dict[str, str]]:
         name = path.relative_to(PACKAGE.parent if inside else home.parent).as_posix()
         code[name] = _normalised(_text(path), lineage if path == home else frozenset())
         libraries |= {module.partition(".")[0] for module, _ in _imports(_text(path))}
-    return code, _versions(libraries - {PACKAGE.name})
+    return code, _versions(libraries - {PACKAGE.name, ""})  # "" of relative imports
 
 
 def _closure(roots: Iterable[Path], home: Path) -> list[Path]:
@@ -219,10 +219,21 @@ def _closure(roots: Iterable[Path], home: Path) -> list[Path]:
         if path in found or path in NO_INPUT:
             continue
         found.add(path)
-        for module, names in _imports(_text(path)):
-            of_fmlib = module.partition(".")[0] == PACKAGE.name
-            waiting += _files(PACKAGE.parent if of_fmlib else home, module, names)
+        for base, module, names in _imported(path, home):
+            waiting += _files(base, module, names)
     return sorted(found)
+
+
+def _imported(path: Path, home: Path) -> Iterator[tuple[Path, str, list[str]]]:
+    """What a file imports: below which folder, from which module, which names."""
+    for module, names in _imports(_text(path)):
+        level = len(module) - len(module.lstrip("."))
+        if level:  # relative to the package in which the file lies
+            package = path.parents[level - 1]
+            yield package.parent, f"{package.name}.{module[level:]}".rstrip("."), names
+        else:
+            of_fmlib = module.partition(".")[0] == PACKAGE.name
+            yield PACKAGE.parent if of_fmlib else home, module, names
 
 
 def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
@@ -235,9 +246,9 @@ def _files(base: Path, module: str, names: list[str]) -> Iterator[Path]:
             if (path / f"{name}.py").is_file():
                 yield path / f"{name}.py"
                 continue
-            for source, passed_on in _imports(_text(opening)):  # a name that the package passes on
-                if name in passed_on:
-                    yield from _files(base, source, [name])
+            for below, source, passed_on in _imported(opening, base):  # a name that it passes on
+                if name in passed_on and below.joinpath(*source.split(".")) != path:
+                    yield from _files(below, source, [name])
         if module.partition(".")[0] != PACKAGE.name or not names:
             yield opening
 
@@ -264,11 +275,12 @@ def _text(path: Path) -> str:
 
 @cache
 def _imports(text: str) -> list[tuple[str, list[str]]]:
-    """What a module imports: from which module, which names."""
+    """What a module imports: from which module, which names; relative ones begin with dots."""
     found: list[tuple[str, list[str]]] = []
     for node in ast.walk(_parsed(text)):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.append((node.module, [alias.name for alias in node.names]))
+        if isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            found.append((module, [alias.name for alias in node.names]))
         elif isinstance(node, ast.Import):
             found += [(alias.name, []) for alias in node.names]
     return found
@@ -391,6 +403,7 @@ def fit(job: Job, progress: Progress = QUIET, here: bool = False, key: str = "")
     if job.device == "cuda" and default_device().type != "cuda":
         raise FitError("the profile wants a CUDA GPU for it, and there is none here")
     if here:
+        job.log.unlink(missing_ok=True)  # of an earlier failure
         fit_here(job, progress, key)
         return
     job.log.parent.mkdir(parents=True, exist_ok=True)

@@ -75,9 +75,9 @@ def import_records(arguments: argparse.Namespace) -> int:
 
 def study(arguments: argparse.Namespace) -> int:
     """Run searches or ablations."""
-    from fmreport.studies import run_study
+    from fmreport.studies import fitted_here, run_study
 
-    fits = None
+    fits: Callable[..., Any] = fitted_here
     if arguments.scheduler:
         from fmreport import cluster
 

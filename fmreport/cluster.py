@@ -38,7 +38,7 @@ SLOT, GPU = (
 )  # resources: of a worker that takes one job at a time, and of one with CUDA
 CONNECT_SECONDS = 15.0
 TICK_SECONDS = 0.5  # between looks at who has joined
-ALIVE_SECONDS = 60.0  # between lines that say what runs
+ALIVE_SECONDS = 15.0  # between lines that say what runs
 PATIENCE_SECONDS = 600.0  # without any worker that could take what is left
 
 Estimate = Callable[[Iterable[Job], Iterable[Job]], float | None]
@@ -134,11 +134,13 @@ class _Run:
     def __post_init__(self) -> None:
         cloudpickle.register_pickle_by_value(sys.modules[__name__])
         self.installation = fitting.installation()
-        source = source_of(self.jobs[0].dataset)
-        self.source_key = fitting.data_key(self.jobs[0])
-        self.npz = (
-            None if source == SAMPLE else as_npz(source, self.jobs[0].project, self.jobs[0].home)
-        )
+        # a key holds the kind of device, so that a job goes where there is one of the same kind
+        device = default_device().type
+        self.jobs = [dataclasses.replace(job, device=job.device or device) for job in self.jobs]
+        first = self.jobs[0]
+        source = source_of(first.dataset)
+        self.source_key = fitting.data_key(first)
+        self.npz = None if source == SAMPLE else as_npz(source, first.project, first.home)
         self.npz_sha256 = hashlib.sha256(self.npz).hexdigest() if self.npz else ""
 
     # --- Jobs ---------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class _Run:
                     if failure is not None:
                         yield job, failure
                 self._meet()
-                self._tell_every_minute()
+                self._tell_now_and_then()
                 yield from self._without_worker()
         except (
             CancelledError,
@@ -173,7 +175,7 @@ class _Run:
 
     def _submit(self, job: Job) -> None:
         order = {
-            "job": dataclasses.replace(job, device=job.device or default_device().type).as_json(),
+            "job": job.as_json(),
             "key": job.key,
             "installation": self.installation,
             "files": _files(job),
@@ -273,7 +275,11 @@ class _Run:
     def _give_again(self) -> None:
         """Queue again what is queued."""
         runs = {key for keys in self._running().values() for key in keys}
-        waiting = {one: job for one, job in self.pending.items() if one.key not in runs}
+        waiting = {
+            one: job
+            for one, job in self.pending.items()
+            if one.key not in runs and one.status == "pending"  # and has not ended meanwhile
+        }
         self.client.cancel([*waiting])
         for future, job in waiting.items():
             del self.pending[future]
@@ -287,7 +293,7 @@ class _Run:
 
     # --- Words for the terminal ---------------------------------------------------------------
 
-    def _tell_every_minute(self) -> None:
+    def _tell_now_and_then(self) -> None:
         if time.monotonic() - self.told < ALIVE_SECONDS:
             return
         self.told = time.monotonic()

@@ -42,10 +42,15 @@ def publish(profile: Profile) -> Path:
     Of a profile other than cpu, into a folder of its own there. Returns the folder.
     """
     found = publishable(profile)
-    readme, chart = profile.project.root / "README.md", answer_chart(profile)
+    readme = profile.project.root / "README.md"
+    advice, chart = answer(profile)
     picture = f"[![{chart[1]}](docs/{CHART})](docs/report.pdf)"
     sections = {
-        "cpu": {"results": results_section(found, profile.is_fashion), "picture": picture},
+        "cpu": {
+            "advice": advice,
+            "results": results_section(found, profile.is_fashion),
+            "picture": picture,
+        },
         "gpu": {"gpu results": results_section(found, profile.is_fashion)},
     }
     text = readme.read_text(encoding="utf-8")
@@ -120,7 +125,7 @@ def results_section(found: list[Result], is_fashion: bool) -> str:
         table.insert(2, "the original study", _study_of(table["model"]))
         told.append(f"The study's training was timed on {FACTS['machine']}.")
         if any(table["model"].str.endswith(FROM_SCRATCH) & table["the original study"].ne("")):
-            told.append(f"It began from ImageNet weights what is{FROM_SCRATCH} here.")
+            told.append(f"It began with ImageNet weights what is{FROM_SCRATCH} here.")
     return f"{_markdown(table)}\n\n{' '.join(told)}"
 
 
@@ -163,12 +168,18 @@ def refreshed(readme: str, marker: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", readme)
 
 
-def answer_chart(profile: Profile) -> tuple[str, str]:
-    """The chart of the report's first screen, as SVG, and what it says; NotPublishable of none."""
+def answer(profile: Profile) -> tuple[str, tuple[str, str]]:
+    """The report's first screen: its advice, and its chart as SVG with what that says.
+
+    Raises NotPublishable where it has none.
+    """
+    advice = ""
     for path in sorted((profile.folder / "notebooks").glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             for output in cell.get("outputs", []):
+                data = output.get("data", {})
+                advice = advice or data.get("text/markdown", "")
                 meta = output.get("metadata", {}).get("fmreport", {})
-                if meta.get("name") == "answer" and SVG in output.get("data", {}):
-                    return output.data[SVG], literal(meta["alt"])
+                if meta.get("name") == "answer" and SVG in data:
+                    return advice, (data[SVG], literal(meta["alt"]))
     raise NotPublishable("the report has no chart of the answer")

@@ -106,7 +106,7 @@ def run_profile(
 def sole_run(
     profile: Profile, wait: bool = False, say: Callable[[str], None] = print
 ) -> Iterator[None]:
-    """Hold the profile's folder for the block, which no two runs may change at once.
+    """Hold the profile's folder for the block, which no two runs, or profiles, may change at once.
 
     The system takes the lock from whoever ends, however that happens. Raises ProfileError where
     another run holds it, unless told to ``wait``. What a run that was killed left is removed.
@@ -133,10 +133,23 @@ def sole_run(
                 shutil.rmtree(left, ignore_errors=True)
             elif left != holder:
                 left.unlink(missing_ok=True)
+        _claim(profile)
         yield
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+def _claim(profile: Profile) -> None:
+    """Note whose the folder is; ProfileError where it is that of another file of the same name."""
+    root, owner = profile.project.root, profile.folder / ".profile"
+    inside = profile.path.is_relative_to(root)
+    own = str(profile.path.relative_to(root) if inside else profile.path)
+    other = owner.read_text(encoding="utf-8") if owner.is_file() else own
+    if other != own and (root / other).is_file():
+        problem = f"{root / other} builds in the same folder, {profile.folder}"
+        raise ProfileError(f"{profile.path}: {problem}; rename one of them")
+    owner.write_text(own, encoding="utf-8")
 
 
 @contextmanager
@@ -444,6 +457,7 @@ def inputs_sha256(wanted: Mapping[str, NotebookNode], profile: Profile) -> dict[
     kept = (project.studies, project.tables, project.published("gpu"))
     places = [*(package / name for name in TELLING), Path(fitting.__file__).parent, *kept]
     settings = [profile.name, profile.seeds, profile.dataset, profile.validation_fraction]
+    settings.append(profile.limits.output_mb)
     common = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     common.update(_content(profile.home / file for file in profile.code))
     common.update(_content(path for place in places for path in _files(place)))

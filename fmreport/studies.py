@@ -8,24 +8,23 @@ it. The test images have no part in it.
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock
 from IPython.display import Markdown, display
 from pydantic import BaseModel, ConfigDict, Field
 
-from fmlib import fast
-from fmlib.data import Dataset
+from fmlib import fitting
 from fmlib.fitting import Job, job_of
-from fmlib.measure import describe_machine
 from fmlib.models.registry import ParameterError, build, changed, model_class, validate
-from fmlib.profiles import ProfileError, load_profile, read_yaml
+from fmlib.profiles import Profile, ProfileError, load_profile, read_yaml
 from fmlib.project import HERE, Project
-from fmlib.results import load, record_folder
+from fmlib.results import Result, load, record_folder
 from fmlib.scores import scores
 from fmreport import plots
 from fmreport.show import show_figure, show_notice, show_table
@@ -73,6 +72,18 @@ class Study:
         """What tells the variant's row in the kept table: its seed and parameters."""
         return self.content.seed, json.dumps(self.parameters(variant), sort_keys=True)
 
+    def profile(self) -> Profile:
+        """The cpu profile with the study's seed, by which its images are split."""
+        profile = load_profile("cpu", self.project)
+        return profile.model_copy(update={"seeds": [self.content.seed]})
+
+    def job(self, variant: str, folder: Path) -> Job:
+        """The fit of a variant, whose record lies below ``folder``."""
+        model, seed = self.content.model, self.content.seed
+        profile = self.profile().model_copy(update={"models": {model: self.parameters(variant)}})
+        place = record_folder(folder / "results", model, seed)
+        return replace(job_of(profile, model, seed), folder=place)
+
     def table(self) -> pd.DataFrame | None:
         """The kept table; None where there is none yet."""
         path = self.project.tables / f"{self.name}.csv"
@@ -103,37 +114,55 @@ def load_study(name: str, project: Project = HERE) -> Study:
     return study
 
 
+def fitted_here(
+    jobs: list[Job], data_sha256: str, say: Callable[[str], None]
+) -> Iterator[tuple[Job, str]]:
+    """Jobs fitted on this machine, each in a process of its own, one after another."""
+    for job in jobs:
+        try:
+            fitting.fit(job)
+        except fitting.FitError as error:
+            yield job, str(error)
+        else:
+            yield job, ""
+
+
 def run_study(
     name: str,
     project: Project = HERE,
-    data: Dataset | None = None,
     say: Callable[[str], None] = print,
-    fits: Fits | None = None,
+    fits: Fits = fitted_here,
 ) -> pd.DataFrame | None:
     """Fit every variant on the training images and judge it on the validation images.
 
     The table grows on disk as it runs; variants whose seed and parameters already stand in it are
-    kept, also when the run is stopped halfway. ``fits``: where they are fitted, if not here.
+    kept, also when the run is stopped halfway. A second run of the study waits for the first.
+    Of the records what is said of test images stays unread.
     """
-    fast.enable()
     study = load_study(name, project)
-    data = data or load_profile("cpu", project).data(say)
-    keys = {variant: study.key(variant) for variant in study.content.variants}
-    before = study.table()
-    rows = [] if before is None else before.to_dict("records")
-    known = {(row["seed"], row["parameters"]): row for row in rows}
-    for variant, key in keys.items():
-        if key in known:
-            say(f"{name}: {variant}: {_in_words(known[key])}, kept from the table")
-    left = [variant for variant, key in keys.items() if key not in known]
-    if fits:
-        judged = _judged_elsewhere(study, left, data, say, fits) if left else iter(())
-    else:
-        judged = ((variant, judge(study, variant, data)) for variant in left)
-    for variant, row in judged:
-        known[keys[variant]] = row
-        _write(study, keys, known)
-        say(f"{name}: {variant}: {_in_words(row)}")
+    scratch = project.build / "studies" / name
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(scratch.with_suffix(".lock")):
+        keys = {variant: study.key(variant) for variant in study.content.variants}
+        before = study.table()
+        rows = [] if before is None else before.to_dict("records")
+        known = {(row["seed"], row["parameters"]): row for row in rows}
+        for variant, key in keys.items():
+            if key in known:
+                say(f"{name}: {variant}: {_in_words(known[key])}, kept from the table")
+        left = [variant for variant, key in keys.items() if key not in known]
+        jobs = [study.job(variant, scratch / str(number)) for number, variant in enumerate(left)]
+        variants = {job.folder: variant for job, variant in zip(jobs, left, strict=True)}
+        data_sha256 = study.profile().data(say).data_sha256 if jobs else ""
+        for job, failure in fits(jobs, data_sha256, say) if jobs else ():
+            variant = variants[job.folder]
+            if failure:
+                say(f"{name}: {variant}: failed: {failure}")
+                continue
+            known[keys[variant]] = _judged(load(job.folder))
+            _write(study, keys, known)
+            say(f"{name}: {variant}: {_in_words(known[keys[variant]])}")
+        shutil.rmtree(scratch, ignore_errors=True)
     return study.table()
 
 
@@ -141,51 +170,14 @@ def _in_words(row: dict[str, Any]) -> str:
     return f"accuracy {row['accuracy']:.4f} (validation), {row['train_seconds']:.1f} s"
 
 
-def judge(study: Study, variant: str, data: Dataset) -> dict[str, Any]:
-    """What a variant gives on the validation images, and its training time."""
-    model = build(study.content.model, study.parameters(variant)).fit(data, study.content.seed)
-    proba = model.predict_proba(data.validation_images)
-    judged = scores(proba, data.validation_labels, data.class_names)
-    return _row(judged, model.train_seconds_, describe_machine({})["device_name"])
-
-
-def _judged_elsewhere(
-    study: Study, variants: list[str], data: Dataset, say: Callable[[str], None], fits: Fits
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What variants give, as jobs; of their records what is said of test images stays unread."""
-    profile, content = load_profile("cpu", study.project), study.content
-    study.project.build.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=study.project.build, prefix=".study-") as scratch:
-        jobs = {}
-        for number, variant in enumerate(variants):
-            folder = record_folder(
-                Path(scratch, str(number), "results"), content.model, content.seed
-            )
-            job = job_of(profile, content.model, content.seed)
-            jobs[folder] = (
-                variant,
-                replace(
-                    job, parameters=study.parameters(variant), seed=content.seed, folder=folder
-                ),
-            )
-        for job, failure in fits([job for _, job in jobs.values()], data.data_sha256, say):
-            variant, _ = jobs[job.folder]
-            if failure:
-                say(f"{study.name}: {variant}: failed: {failure}")
-                continue
-            result = load(job.folder)
-            names = result.class_names
-            judged = scores(result.validation_proba, result.validation_labels, names)
-            machine = result.environment.device_name
-            yield variant, _row(judged, result.train_seconds, machine)
-
-
-def _row(judged: dict[str, Any], train_seconds: float, machine: str) -> dict[str, Any]:
+def _judged(result: Result) -> dict[str, Any]:
+    """What a fit gives on the validation images, and its training time."""
+    judged = scores(result.validation_proba, result.validation_labels, result.class_names)
     return {
         "accuracy": round(judged["accuracy"], 4),
         "log_loss": round(judged["log_loss"], 4),
-        "train_seconds": round(train_seconds, 1),
-        "machine": machine,
+        "train_seconds": round(result.train_seconds, 1),
+        "machine": result.environment.device_name,
     }
 
 

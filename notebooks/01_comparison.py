@@ -120,7 +120,7 @@ tables.show_seeds(found)
 # were tried.
 
 # %% tags=["hide-input"]
-tables.show_given(found)
+tables.show_given(found, settings)
 
 # %% [markdown]
 # ## What does it cost?

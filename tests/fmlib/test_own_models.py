@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fmlib.fitting import FitError, Job, fit_or_load, job_of, stale
+from fmlib.fitting import FitError, Job, fit_or_load, job_of, stale, users_files
 from fmlib.models.registry import MODELS
 from fmlib.profiles import Profile, ProfileError, load_profile
 from fmlib.project import Project
@@ -109,6 +109,24 @@ def test_a_users_file_and_what_lies_beside_it_are_in_the_key(own, tmp_path):
         path.write_text(text + "\nCHANGED = 1\n")
         assert "changed" in stale(job(profile))
         path.write_text(text)
+
+
+@pytest.mark.parametrize("imported", ["from .layers import WIDTH", "from . import layers"])
+def test_what_a_users_package_imports_of_itself_is_in_the_key(own, tmp_path, imported):
+    package = tmp_path / f"{tmp_path.name}_nets".replace("[", "_").replace("]", "")
+    package.mkdir()
+    (package / "__init__.py").write_text("from .made import made\n")
+    (package / "made.py").write_text(f"{imported}\n\n\ndef made(): ...\n")
+    (package / "layers.py").write_text("WIDTH = 1\n")
+    body = f"return nn.Sequential(nn.Flatten(), {DENSE})"
+    code = f"from {package.name} import made\n{NETWORK.replace('{body}', body)}"
+    keys = [job(own(code)).key]
+    for name in ("made", "layers"):
+        path = package / f"{name}.py"
+        path.write_text(f"{path.read_text()}CHANGED = 1\n")
+        keys.append(job(own(code)).key)
+    assert len({*keys}) == 3
+    assert {path.name for path in users_files(job(own(code)))} >= {"made.py", "layers.py"}
 
 
 def test_a_network_of_ones_own_learns(own):

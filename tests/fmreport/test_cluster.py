@@ -234,7 +234,7 @@ def test_a_study_is_judged_on_workers_as_it_is_here(shared, tmp_path, monkeypatc
     there = studies.run_study(name, project, say=str, fits=partial(cluster.fits, shared.address))
     columns = ["variant", "accuracy", "log_loss", "seed", "parameters"]
     assert there[columns].equals(here[columns])
-    assert not [*project.build.iterdir()]
+    assert [path.name for path in (project.build / "studies").iterdir()] == [f"{name}.lock"]
 
 
 # --- What is lost, wanting or other -----------------------------------------------------------

@@ -43,6 +43,9 @@ seed: int = 9
 """
 README = """# Title
 
+<!-- advice -->
+<!-- /advice -->
+
 <!-- picture -->
 <!-- /picture -->
 
@@ -60,6 +63,7 @@ CHART = nbformat.v4.new_output(
     data={"image/svg+xml": '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'},
     metadata={"fmreport": {"kind": "figure", "name": "answer", "caption": "C", "alt": "Words."}},
 )
+ADVICE = nbformat.v4.new_output("display_data", data={"text/markdown": "Use **XGBoost**."})
 ACCURACY = {"xgboost": 0.95, "random_forest": 0.88, "decision_tree": 0.80}
 
 
@@ -100,7 +104,7 @@ class World:
         chapters = runner.chapters(profile)
         inputs = runner.inputs_sha256(chapters, profile)
         for name, notebook in chapters.items():
-            notebook.cells[-1].outputs = [CHART]
+            notebook.cells[-1].outputs = [ADVICE, CHART]
             told = runner.executed_path(profile, name)
             told.parent.mkdir(exist_ok=True)
             nbformat.write(runner.stamped(notebook, inputs[name]), told)
@@ -142,6 +146,7 @@ def test_the_readme_has_a_row_a_model_the_best_first(world):
     names = ("XGBoost", "Random Forest", "Decision Tree")
     places = [readme.index(f"| {name} |") for name in names]
     assert places == sorted(places) and "| XGBoost | 0.9500 (0.93" in readme
+    assert "<!-- advice -->\nUse **XGBoost**.\n" in readme
     assert "[![Words\\.](docs/answer.svg)](docs/report.pdf)" in readme
     assert (world.project.docs / "answer.svg").read_text().startswith("<svg")
 
@@ -245,7 +250,7 @@ def test_the_readme_has_the_original_study_beside_its_own_data_alone():
     assert "| 0.93 in 1,281 s; 0.94 in 1,277 s as “MobileNetV3” |" in rows["ResNet34 (scratch)"]
     assert "| 0.88 in 311 s |" in rows["SVM"]
     assert "|  |" in rows["alpha"]
-    assert "It began from ImageNet weights what is (scratch) here" in results_section(found, True)
+    assert "It began with ImageNet weights what is (scratch) here" in results_section(found, True)
     assert "study" not in results_section(found, False)
 
 

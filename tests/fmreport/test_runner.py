@@ -457,6 +457,21 @@ def test_a_fit_has_limits_of_time_and_memory(world, limits, says):
     assert says in outcome.failures["mlp-seed-9"]
 
 
+def test_two_profiles_of_one_name_do_not_share_a_folder(tmp_path):
+    world = World(tmp_path)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        world.write(f"{folder}/mine.yaml", TINY)
+    one, other = (load_profile(str(tmp_path / name / "mine.yaml"), world.project) for name in "ab")
+    with runner.sole_run(one):
+        pass
+    with pytest.raises(ProfileError, match=r"a/mine.yaml builds in the same folder.*rename"):
+        runner.sole_run(other).__enter__()
+    (tmp_path / "a" / "mine.yaml").rename(tmp_path / "a" / "his.yaml")
+    with runner.sole_run(other):
+        pass
+
+
 # --- What lies in a build folder and is not of this run ----------------------------------------
 
 

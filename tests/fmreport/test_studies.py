@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from fmlib import fitting
 from fmlib.data import Dataset
+from fmlib.fitting import Job
 from fmlib.models.registry import build
 from fmlib.profiles import ProfileError, available_profiles
 from fmlib.project import HERE, Project
-from fmreport import studies
 from fmreport.__main__ import main
 from fmreport.studies import changed, load_study, run_study, show_studies, stale_rows
 
@@ -31,7 +31,7 @@ variants:
 """
 CPU = """
 description: one tree
-dataset: sample
+dataset: {npz: small.npz}
 models:
   decision_tree: {max_depth: 9}
 """
@@ -41,9 +41,16 @@ EVERY = available_profiles(HERE.studies)
 class World:
     """A small project with one study."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, data: Dataset) -> None:
         self.project = project
         project.studies.mkdir(parents=True)
+        np.savez(
+            project.params / "small.npz",
+            train_images=data.train_images,
+            train_labels=data.train_labels,
+            test_images=data.test_images,
+            test_labels=(data.test_labels + 1) % 10,  # wrong: no study may look at them
+        )
         self.write(STUDY)
         self.profile(CPU)
 
@@ -57,8 +64,8 @@ class World:
     def profile(self, text: str) -> None:
         (self.project.params / "cpu.yaml").write_text(text, encoding="utf-8")
 
-    def run(self, data: Dataset | None, say: Callable[[str], object] = str) -> pd.DataFrame:
-        return run_study(NAME, self.project, data, say)
+    def run(self, say: Callable[[str], object] = str, name: str = NAME) -> pd.DataFrame:
+        return run_study(name, self.project, say, fitted_in_this_process)
 
     def kept(self) -> pd.DataFrame:
         table = load_study(NAME, self.project).table()
@@ -69,30 +76,30 @@ class World:
         show_studies("decision_tree", self.project)
 
 
-@pytest.fixture
-def world(tmp_path) -> World:
-    return World(Project(tmp_path))
+def fitted_in_this_process(jobs: list[Job], data_sha256: str, say: object) -> Iterator:
+    for job in jobs:
+        fitting.fit(job, here=True)
+        yield job, ""
 
 
 @pytest.fixture
-def untested(small: Dataset) -> Dataset:
-    """Data whose test images all have another label: no study may look at them."""
-    return replace(small, test_labels=(small.test_labels + 1) % 10)
+def world(tmp_path, small) -> World:
+    return World(Project(tmp_path), small)
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[str]:
-    """Notes every variant that is really fitted; interrupts the one after ``stop_after``."""
-    judged: list[str] = []
-    judge = studies.judge
+def counted(monkeypatch: pytest.MonkeyPatch, stop_after: int | None = None) -> list[int]:
+    """Notes the depth of every tree that is really fitted; interrupts what follows so many."""
+    fitted: list[int] = []
+    fit = fitting.fit
 
-    def note(study, variant, data):
-        if len(judged) == stop_after:
+    def note(job, **options):
+        if len(fitted) == stop_after:
             raise KeyboardInterrupt
-        judged.append(variant)
-        return judge(study, variant, data)
+        fitted.append(job.parameters)
+        fit(job, **options)
 
-    monkeypatch.setattr(studies, "judge", note)
-    return judged
+    monkeypatch.setattr(fitting, "fit", note)
+    return fitted
 
 
 # --- The project's own ------------------------------------------------------------------------
@@ -154,12 +161,12 @@ def test_a_change_in_one_place_spares_what_yaml_shares_with_it():
     ],
 )
 def test_a_variant_that_its_model_refuses_is_an_error_before_anything_runs(
-    world, untested, monkeypatch, old, new, says
+    world, monkeypatch, old, new, says
 ):
     judged = counted(monkeypatch)
     world.change(old, new)
     with pytest.raises(ProfileError, match=says):
-        world.run(untested)
+        world.run()
     assert judged == [] and not world.project.tables.exists()
 
 
@@ -194,9 +201,10 @@ def test_the_command_says_what_is_wrong_in_one_line(monkeypatch, capsys):
 # --- A run ------------------------------------------------------------------------------------
 
 
-def test_every_variant_is_judged_on_the_validation_images_alone(world, untested, small):
+def test_every_variant_is_judged_on_the_validation_images_alone(world):
     said: list[str] = []
-    table = world.run(untested, said.append)
+    table = world.run(said.append)
+    small = load_study(NAME, world.project).profile().data()
     assert table["variant"].tolist() == ["as it is", "deeper", "impure"] and len(said) == 3
     tree = build("decision_tree", {"criterion": "entropy", "max_depth": 6}).fit(small)
     correct = (tree.predict(small.validation_images) == small.validation_labels).mean()
@@ -207,59 +215,66 @@ def test_every_variant_is_judged_on_the_validation_images_alone(world, untested,
     assert f"accuracy {correct:.4f} (validation)" in said[1]
 
 
-def test_a_run_takes_the_cpu_profiles_data(world):
-    assert len(world.run(None)) == 3
+def test_fits_are_in_processes_of_their_own_and_one_that_fails_is_told(world):
+    world.change('"impure": {criterion: gini}', '"wide": {min_samples_leaf: 100000}')
+    said: list[str] = []
+    assert len(run_study(NAME, world.project, said.append)) == 3
+    assert not (world.project.build / "studies" / NAME).exists()
 
 
-def test_a_second_run_measures_nothing_and_changes_nothing(world, untested, monkeypatch):
-    world.run(untested)
+def test_a_model_that_the_cpu_profile_lacks_can_be_studied(world):
+    world.profile(CPU.replace("decision_tree", "random_forest"))
+    assert len(world.run()) == 3
+
+
+def test_a_second_run_measures_nothing_and_changes_nothing(world, monkeypatch):
+    world.run()
     path = world.project.tables / f"{NAME}.csv"
     before, judged, said = path.read_bytes(), counted(monkeypatch), []
-    world.run(untested, said.append)
+    world.run(said.append)
     assert len(said) == 3 and all(line.endswith(", kept from the table") for line in said)
     assert judged == [] and path.read_bytes() == before
 
 
-def test_a_run_that_is_stopped_keeps_what_was_measured_and_goes_on_from_there(
-    world, untested, monkeypatch
-):
+def test_a_run_that_is_stopped_keeps_what_was_measured_and_goes_on_from_there(world, monkeypatch):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         counted(patch, stop_after=2)
-        world.run(untested)
+        world.run()
     assert world.kept()["variant"].tolist() == ["as it is", "deeper"]
     world.change('"as it is": {}', '"new": {min_samples_leaf: 3}\n  "as it is": {}')
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         counted(patch, stop_after=1)  # stops at "impure", after "new"
-        world.run(untested)
+        world.run()
     assert world.kept()["variant"].tolist() == ["new", "as it is", "deeper"]
     judged = counted(monkeypatch)
-    table = world.run(untested)
-    assert judged == ["impure"]
+    table = world.run()
+    assert judged == [{"criterion": "gini", "max_depth": 2}]
     assert table["variant"].tolist() == ["new", "as it is", "deeper", "impure"]
 
 
-def test_a_new_first_variant_that_fails_loses_nothing(world, untested, monkeypatch):
-    world.run(untested)
+def test_a_new_first_variant_that_fails_loses_nothing(world, monkeypatch):
+    world.run()
     world.change('"as it is": {}', '"new": {max_depth: 3}\n  "as it is": {}')
     counted(monkeypatch, stop_after=0)
     with pytest.raises(KeyboardInterrupt):
-        world.run(untested)
+        world.run()
     assert len(world.kept()) == 3
 
 
-def test_another_seed_is_another_measurement(world, untested, monkeypatch):
-    first = world.run(untested)
+def test_another_seed_is_another_measurement_on_another_split(world, monkeypatch):
+    first = world.run()
     world.change("model: decision_tree", "model: decision_tree\nseed: 3")
     judged = counted(monkeypatch)
-    second = world.run(untested)
+    second = world.run()
     assert len(judged) == 3 and set(first["seed"]) == {9} and set(second["seed"]) == {3}
+    assert not second["accuracy"].equals(first["accuracy"])
 
 
 # --- In a notebook ----------------------------------------------------------------------------
 
 
-def test_the_kept_table_is_shown_with_what_it_is_about_and_the_machine(world, untested, shown):
-    world.run(untested)
+def test_the_kept_table_is_shown_with_what_it_is_about_and_the_machine(world, shown):
+    world.run()
     world.show()
     rows = shown.table(NAME)
     assert [row["variant"] for row in rows] == ["as it is", "deeper", "impure"]
@@ -274,8 +289,8 @@ def test_the_kept_table_is_shown_with_what_it_is_about_and_the_machine(world, un
 @pytest.mark.parametrize(
     ("old", "new"), [("max_depth: 6", "max_depth: 5"), ('"deeper"', '"less deep"')]
 )
-def test_rows_of_other_settings_are_named(world, untested, shown, old, new):
-    world.run(untested)
+def test_rows_of_other_settings_are_named(world, shown, old, new):
+    world.run()
     world.change(old, new)
     assert stale_rows(load_study(NAME, world.project), world.kept()) == ["deeper"]
     world.show()
@@ -283,8 +298,8 @@ def test_rows_of_other_settings_are_named(world, untested, shown, old, new):
     assert "other settings" in notice and "deeper" in notice
 
 
-def test_a_changed_base_makes_every_row_that_has_it_stale(world, untested):
-    world.run(untested)
+def test_a_changed_base_makes_every_row_that_has_it_stale(world):
+    world.run()
     world.change("entropy", "gini")
     stale = stale_rows(load_study(NAME, world.project), world.kept())
     assert stale == ["as it is", "deeper"], "the third names its criterion itself"
@@ -299,9 +314,9 @@ def test_a_changed_base_makes_every_row_that_has_it_stale(world, untested):
     ],
 )
 def test_the_variant_that_is_taken_is_marked_however_defaults_are_written(
-    world, untested, shown, parameters, taken
+    world, shown, parameters, taken
 ):
-    world.run(untested)
+    world.run()
     world.profile(CPU.replace("{max_depth: 9}", parameters))
     assert load_study(NAME, world.project).taken() == taken
     world.show()
@@ -310,27 +325,27 @@ def test_the_variant_that_is_taken_is_marked_however_defaults_are_written(
     assert ("were chosen from these trials" in shown.prose[0]) == bool(taken)
 
 
-def test_a_model_that_left_the_cpu_profile_takes_nothing(world, untested, shown):
-    world.run(untested)
+def test_a_model_that_left_the_cpu_profile_takes_nothing(world, shown):
+    world.run()
     world.profile(CPU.replace("decision_tree", "random_forest"))
     assert load_study(NAME, world.project).taken() == set()
     world.show()
     assert "taken" not in shown.table(NAME)[0]
 
 
-def test_several_machines_are_told_apart(world, untested, shown):
-    table = world.run(untested).assign(machine=["old", "new", "old"])
+def test_several_machines_are_told_apart(world, shown):
+    table = world.run().assign(machine=["old", "new", "old"])
     table.to_csv(world.project.tables / f"{NAME}.csv", index=False)
     world.show()
     assert [row["machine"] for row in shown.table(NAME)] == ["1", "2", "1"]
     assert "on old (1) and new (2)." in shown.of_kind("table")[0]["caption"]
 
 
-def test_an_ablation_shows_times_and_what_each_ingredient_is_worth(world, untested, shown):
+def test_an_ablation_shows_times_and_what_each_ingredient_is_worth(world, shown):
     name = "decision_tree-ablation"
     world.write(STUDY, name)
     (world.project.studies / f"{NAME}.yaml").unlink()
-    run_study(name, world.project, untested, str)
+    world.run(name=name)
     world.show()
     assert "training (s)" in shown.table(name)[0]
     assert shown.names("figure") == [f"{name}-bars"]
