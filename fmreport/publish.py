@@ -125,7 +125,7 @@ def results_section(found: list[Result], is_fashion: bool) -> str:
         table.insert(2, "the original study", _study_of(table["model"]))
         told.append(f"The study's training was timed on {FACTS['machine']}.")
         if any(table["model"].str.endswith(FROM_SCRATCH) & table["the original study"].ne("")):
-            told.append(f"It began with ImageNet weights what is{FROM_SCRATCH} here.")
+            told.append(f"What is{FROM_SCRATCH} here began with ImageNet weights there.")
     return f"{_markdown(table)}\n\n{' '.join(told)}"
 
 
