@@ -9,6 +9,7 @@ RETIME ?=
 WAIT ?=
 SCHEDULER ?=
 LAB ?=
+STEPS ?=
 COVERAGE ?=
 LOWEST ?=
 VENV ?= .venv$(if $(LOWEST),-lowest)
@@ -20,7 +21,7 @@ ASKED := $(if $(filter-out file,$(origin PYTHON)),--this-python)
 COVER = $(if $(COVERAGE), --cov --cov-report=term:skip-covered)
 ON = $(if $(SCHEDULER), --scheduler "$(SCHEDULER)")
 .DEFAULT_GOAL := help
-.PHONY: help setup report style check test test-faults walks lab bench speedrun search ablation publish clean
+.PHONY: help setup report style check test test-faults walks lab bench steps speedrun search ablation publish clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,8 +62,12 @@ walks: setup ## the README's commands and four strangers' first hours in a fresh
 lab: setup ## open the notebooks in JupyterLab; LAB="..." are options of JupyterLab's own
 	"$(BIN)/python" -m fmreport lab$(if $(LAB), -- $(LAB))
 
-bench: setup ## time our training loop and the study's, fits beside a busy core, and how costs grow with images
+bench: setup ## time our training loop beside the study's, skorch's and Lightning's, fits beside a busy core, and growth
+	"$(BIN)/python" -u -m benchmarks.peers
 	"$(BIN)/python" -u -m benchmarks.bench
+
+steps: setup ## measure where the cpu profile's time goes; STEPS=--avx2 as on a processor without AVX512
+	"$(BIN)/python" -u -m benchmarks.steps $(STEPS)
 
 speedrun: setup ## train the CNN against the clock with five seeds and print the distribution (wants a GPU)
 	"$(BIN)/python" -u -m benchmarks.speedrun

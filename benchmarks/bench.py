@@ -213,7 +213,7 @@ def beside_a_busy_core(
     rows = []
     for model, (images, changes) in models.items():
         parameters = with_epochs(load_profile("cpu").models[model], 1) | changes
-        seconds = _in_turns(model, parameters, _first(data, images))
+        seconds = _in_turns(model, parameters, first(data, images))
         for policy in POLICIES:
             alone, busy = seconds[policy, False], seconds[policy, True]
             ratio, cost = busy / alone, alone / seconds[AS_IT_COMES, False]
@@ -269,7 +269,7 @@ def growth(
         parameters = with_epochs(load_profile("cpu").models[model], 1)
         seconds, told = [], []
         for size in sizes:
-            took, memory = fit_alone(model, parameters, _first(data, size))
+            took, memory = fit_alone(model, parameters, first(data, size))
             seconds.append(took)
             told.append(f"{size:,} images {took:.1f} s and {memory:.0f} MB")
         exponents[model] = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
@@ -310,14 +310,14 @@ def _wait_by(policy: Mapping[str, str]) -> None:
 
 def _fit(model: str, parameters: Mapping[str, Any], data: Dataset) -> tuple[float, float]:
     fast.enable()
-    warm_up = _first(data, 500)  # starts threads, and loads what is loaded late
+    warm_up = first(data, 500)  # starts threads, and loads what is loaded late
     measure(build(model, parameters), warm_up)
     measured = measure(build(model, parameters), data)
     memory = measured["peak_rss_mb"] - measured["rss_baseline_mb"]
     return measured["train_seconds"], memory + (measured["peak_vram_mb"] or 0.0)
 
 
-def _first(data: Dataset, size: int) -> Dataset:
+def first(data: Dataset, size: int) -> Dataset:
     """The first ``size`` training images, and few others, which are not timed."""
     return replace(
         data,
@@ -344,7 +344,7 @@ def with_epochs(parameters: Mapping[str, Any], epochs: int) -> dict[str, Any]:
 
 def run_bench(say: Say = print) -> None:
     """Print the machine, fits beside a busy core, both loops, and growth but of transfer models."""
-    _begin(say)
+    begin(say)
     data = load_dataset("fashion_mnist", say=say)
     beside_a_busy_core(data, say=say)
     compare_training(data, compare_loops(load_profile("original").data(say), say), say)
@@ -356,18 +356,19 @@ def run_bench(say: Say = print) -> None:
 def run_busy(models: Iterable[str] = (), say: Say = print) -> None:
     """Print the machine and fits beside a busy core, of these models or else of all."""
     chosen = {name: BUSY_FITS[_known(name, BUSY_FITS)] for name in models}
-    _begin(say)
+    begin(say)
     beside_a_busy_core(load_dataset("fashion_mnist", say=say), chosen or BUSY_FITS, say)
 
 
 def run_growth(models: Iterable[str], say: Say = print) -> None:
     """Print the machine and these models' growth."""
     chosen = [_known(name, load_profile("cpu").models) for name in models]
-    _begin(say)
+    begin(say)
     growth(_all_trained_on(load_dataset("fashion_mnist", say=say)), chosen, say=say)
 
 
-def _begin(say: Say) -> None:
+def begin(say: Say) -> None:
+    """Compute as a fit does, and say on what."""
     fast.enable()
     cores = use_available_cores()
     say(f"on {describe_machine({})['device_name']}, torch with {cores} threads")

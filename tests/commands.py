@@ -19,7 +19,7 @@ models:
 """
 OWN = (  # of a make that runs these tests
     *("MAKE", "MFLAGS", "PYTHON", "VENV", "LOWEST", "COVERAGE"),
-    *("PROFILE", "PAPER", "SEEDS", "MODELS", "RETIME", "WAIT", "SCHEDULER", "LAB"),
+    *("PROFILE", "PAPER", "SEEDS", "MODELS", "RETIME", "WAIT", "SCHEDULER", "LAB", "STEPS"),
 )
 REPORT = ("-m", "fmreport", "report", "--profile", "smoke")
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks import bench, speedrun
+from benchmarks import bench, peers, speedrun, steps
 from fmlib import fast, training
 from fmlib.data import Dataset
 from fmlib.models.registry import build
@@ -63,7 +63,7 @@ def profile(monkeypatch: pytest.MonkeyPatch) -> Profile:
     models = {"mlp": TINY, "cnn": {"widths": [8, 8], **TINY}}
     tiny = {"models": models, "seeds": [1, 2]}
     profile = load_profile("smoke").model_copy(update=tiny)
-    for module in (bench, speedrun):
+    for module in (bench, peers, speedrun, steps):
         monkeypatch.setattr(module, "load_profile", lambda name: profile)
     return profile
 
@@ -348,3 +348,54 @@ def test_the_speedrun_trains_every_seed_and_prints_the_distribution(profile, fas
     accuracy = table[table["model"] == "cnn"]["accuracy"]
     told = f"accuracy {accuracy.mean():.4f} ± {accuracy.std():.4f} over 2 seeds"
     assert told in summary
+
+
+# --- Other people's loops ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("peer", peers.PEERS)
+def test_a_peers_epoch_trains_on_every_image_once(small, peer):
+    recipe = build("mlp", TINY).recipe
+    network = Spy()
+    seconds = peers.PEERS[peer](network, peers.as_documented(small, recipe), recipe)
+    assert seconds > 0
+    seen = [shape for shape in network.shapes if shape[0]]
+    assert sum(shape[1] for shape in seen) == len(small.train_labels) == 300
+    assert {shape[2:] for shape in seen} == {(1, 28, 28)}
+
+
+def test_peers_train_the_network_that_we_train(small):
+    classifier = build("cnn", {"widths": [8, 8], **TINY}).fit(small)
+    images = peers.as_documented(small, classifier.recipe_)
+    network = peers.plain_network(classifier, torch.stack([images[0][0], images[1][0]]))
+    shapes = [tuple(one.shape) for one in network.parameters()]
+    assert shapes == [tuple(one.shape) for one in classifier.network_.parameters()]
+    assert {type(one).__module__.partition(".")[0] for one in network.modules()} <= {
+        "torch",
+        "fmlib",
+    }
+
+
+def test_ratios_to_peers_are_told_by_model(small, profile, fast_layers):
+    said: list[str] = []
+    seconds = peers.compare_peers(small, ["mlp"], turns=1, say=said.append)
+    assert {*seconds["mlp"]} == {"ours", *peers.PEERS}
+    assert re.search(r"mlp, an epoch of 300 images: ours .*skorch .*ratio .*Lightning", said[0])
+
+
+# --- Where the time goes ----------------------------------------------------------------------
+
+
+def test_the_time_of_a_fit_is_split_by_what_it_is_spent_on(small, profile, monkeypatch):
+    monkeypatch.setattr(steps, "TENTH", 100)
+    table = steps.measure_profile(small, ["mlp", "cnn"], say=str).set_index("model")
+    assert [*table.columns] == [*steps.COLUMNS][1:]
+    assert (table[["steps", "augmentation", "validation", "prediction", "gflops"]] > 0).all(axis=None)
+    assert (table["peak_share"] < 100).all()
+
+
+def test_a_model_without_epochs_has_only_what_it_spends(small, monkeypatch, profile):
+    trees = profile.model_copy(update={"models": {"decision_tree": {"max_depth": 3}}})
+    monkeypatch.setattr(steps, "load_profile", lambda name: trees)
+    table = steps.measure_profile(small, ["decision_tree"], say=str)
+    assert table["steps"][0] > 0 and table["augmentation"].isna().all()

@@ -119,6 +119,7 @@ def test_studies_are_run_by_the_names_of_their_files(target, kind):
     [
         (("walks",), "-m pytest -m walks -rP"),
         (("bench",), "-u -m benchmarks.bench"),
+        (("steps", "STEPS=--avx2"), "-u -m benchmarks.steps --avx2"),
         (("speedrun",), "-u -m benchmarks.speedrun"),
         (("publish",), "-m fmreport publish "),
         (("publish", "PROFILE=gpu"), '-m fmreport publish --profile "gpu"'),

@@ -250,7 +250,9 @@ def test_the_readme_has_the_original_study_beside_its_own_data_alone():
     assert "| 0.93 in 1,281 s; 0.94 in 1,277 s as “MobileNetV3” |" in rows["ResNet34 (scratch)"]
     assert "| 0.88 in 311 s |" in rows["SVM"]
     assert "|  |" in rows["alpha"]
-    assert "What is (scratch) here began with ImageNet weights there" in results_section(found, True)
+    assert "What is (scratch) here began with ImageNet weights there" in results_section(
+        found, True
+    )
     assert "study" not in results_section(found, False)
 
 

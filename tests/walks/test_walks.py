@@ -42,6 +42,7 @@ TOO_LONG = {
     "make test-faults": "half an hour",
     "make walks": "is this",
     "make bench": "tests/test_bench.py runs it small",
+    "make steps": "tests/test_bench.py runs it small",
     "make search SCHEDULER=tcp://host:8786": "hours; tests/fmreport/test_studies.py runs one small",
     "make check": "the contributor runs it",
     "make report PROFILE=gpu": "needs a GPU",
