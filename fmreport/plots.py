@@ -73,7 +73,7 @@ COSTS = {
     "latency_ms_p95": "time for one image, 95th percentile (ms)",
     "memory_mb": "memory for training (MiB)",
     "parameters": "parameters",
-    "flops": "operations an image",
+    "flops": "operations per image",
 }
 KINDS = {  # of points: mark, colour, and what they are
     "front": ("o", BLUE, "on the Pareto front"),
@@ -304,7 +304,7 @@ def class_balance(counts_by_split: Mapping[str, ArrayLike], class_names: Sequenc
         ax.spines["bottom"].set_visible(False)
         ends = dict.fromkeys((table[split].min(), table[split].max()))
         spreads.append(f"{split} {' to '.join(f'{count:,}' for count in ends)}")
-    return Plot(figure, f"Images a class: {'; '.join(spreads)}.", table)
+    return Plot(figure, f"Images per class: {'; '.join(spreads)}.", table)
 
 
 @_plot

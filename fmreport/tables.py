@@ -321,8 +321,8 @@ def show_looks(project: Project) -> None:
             scores.rename_axis("Model"),
             f"Accuracy (%) on the test images in each of the {len(days)} publications of the "
             f"profile {profile}, {days.iloc[0]} to {days.iloc[-1]}, means over seeds. Between them "
-            "recipes changed, with validation images to choose by; yet whoever publishes often "
-            "sees often.",
+            "recipes changed, chosen on validation images; yet each publication is one more look "
+            "at the test images.",
             f"looks-{profile}",
             formats=dict.fromkeys(scores.columns, ".2f"),
         )
