@@ -688,16 +688,12 @@ class NotebookBar(tqdm):
 
 def shown_progress(title: str) -> Shown:
     """A bar on a terminal and in JupyterLab, lines elsewhere."""
-    if "ipykernel" in sys.modules and _in_a_notebook():
-        return Shown(title, with_bar=True, bar=NotebookBar)
+    if "ipykernel" in sys.modules:  # which a process that is no kernel may have loaded
+        from IPython import get_ipython
+
+        if hasattr(get_ipython(), "kernel"):
+            return Shown(title, with_bar=True, bar=NotebookBar)
     return Shown(title, with_bar=sys.stdout.isatty())
-
-
-def _in_a_notebook() -> bool:
-    """Whether this process is a kernel, and has not only loaded what makes one."""
-    from IPython import get_ipython
-
-    return hasattr(get_ipython(), "kernel")
 
 
 # --- The process of a fit ---------------------------------------------------------------------

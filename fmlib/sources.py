@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -114,7 +114,10 @@ class Folder(Source):
             parts = {part: pictures(root / part) for part in PARTS}
         else:
             parts = self._shared_out(pictures(root))
-        named = {part: list(_pairs(classes)) for part, classes in parts.items()}
+        named = {
+            part: [(name, path) for name, paths in classes.items() for path in paths]
+            for part, classes in parts.items()
+        }
         images = iter(self._images([path for pairs in named.values() for _, path in pairs]))
         arrays: dict[str, Any] = {}
         for part, pairs in named.items():
@@ -460,12 +463,6 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
     if empty := [name for name, paths in classes.items() if not paths]:
         raise DataError(f"{folder}: no picture of {_some(empty)}")
     return classes
-
-
-def _pairs(classes: Mapping[str, Sequence[Path]]) -> Iterator[tuple[str, Path]]:
-    """Each picture with its class."""
-    for name, paths in classes.items():
-        yield from ((name, path) for path in paths)
 
 
 def _pictures(folder: Path) -> list[Path]:

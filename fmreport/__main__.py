@@ -10,6 +10,7 @@ import re
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from fmlib.data import DataError, nearest
 from fmlib.device import default_device
 from fmlib.fitting import FitError
 from fmlib.models.registry import ParameterError
-from fmlib.profiles import ProfileError, available_profiles, load_profile
+from fmlib.profiles import Profile, ProfileError, available_profiles, load_profile
 from fmlib.profiles import examine as examine_profile
 from fmlib.project import HERE
 from fmlib.results import ResultError
@@ -33,9 +34,10 @@ STATUSES = (
 )
 
 
-def default_profile() -> str:
-    """The profile for this machine: gpu where CUDA is usable, else cpu."""
-    return {"cuda": "gpu"}.get(default_device().type, "cpu")
+def profile_of(arguments: argparse.Namespace) -> Profile:
+    """The profile that is named, or the one for this machine: gpu where CUDA is usable, else
+    cpu."""
+    return load_profile(arguments.profile or {"cuda": "gpu"}.get(default_device().type, "cpu"))
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -43,7 +45,7 @@ def report(arguments: argparse.Namespace) -> int:
     from fmreport.merge import write_outcome
     from fmreport.runner import run_profile, sole_run, summary
 
-    profile = load_profile(arguments.profile or default_profile())
+    profile = profile_of(arguments)
     if arguments.seeds:
         profile = profile.with_seeds(arguments.seeds)
     for model in arguments.models:
@@ -66,7 +68,7 @@ def import_records(arguments: argparse.Namespace) -> int:
     """Take fresh records of a profile's jobs from another build folder."""
     from fmreport.runner import sole_run, take_records
 
-    profile = load_profile(arguments.profile or default_profile())
+    profile = profile_of(arguments)
     with sole_run(profile):
         taken, left = take_records(profile, arguments.folder)
     print(f"taken: {', '.join(taken) or 'none'}; still to fit: {', '.join(left) or 'none'}")
@@ -93,7 +95,7 @@ def publish(arguments: argparse.Namespace) -> int:
     from fmreport.publish import publish as put_into_docs
 
     try:
-        print(f"published: {put_into_docs(load_profile(arguments.profile or default_profile()))}")
+        print(f"published: {put_into_docs(profile_of(arguments))}")
     except NotPublishable as error:
         print(f"not published: {error}", file=sys.stderr)
         return FAILED
@@ -104,10 +106,9 @@ def predict(arguments: argparse.Namespace) -> int:
     """Classify picture files."""
     from fmreport.predict import predict as classify
 
-    profile = load_profile(arguments.profile or default_profile())
-    found = classify(profile, arguments.model, arguments.pictures)
+    found = classify(profile_of(arguments), arguments.model, arguments.pictures)
     if arguments.json:
-        print(json.dumps([one.as_dict() for one in found], indent=1))
+        print(json.dumps([asdict(one) for one in found], indent=1))
     else:
         print(*found, sep="\n")
     return 0

@@ -375,14 +375,6 @@ def _table(meta: dict[str, Any], _text: str) -> _Piece:
     return _Piece("table", {"name": meta["name"], "cells": cells}, _caption(meta))
 
 
-def _folded_code(_meta: dict[str, Any], text: str) -> _Piece:
-    return _Piece("code", {"source": text, "log": "", "open": "no"})
-
-
-def _explorer(meta: dict[str, Any], _text: str) -> _Piece:
-    return _Piece("explorer", {"data": json.dumps(meta["data"])})
-
-
 def _figure(mime: str, image: str, meta: dict[str, Any]) -> _Piece:
     # As a data address, an SVG's ids can't meet those of another figure.
     encoded = base64.b64encode(image.encode()).decode() if mime == IMAGES[0] else image
@@ -411,8 +403,8 @@ def _notice(text: str) -> _Piece:
 OWN: dict[str, Callable[[dict[str, Any], str], _Piece]] = {  # what fmreport.show made, by its kind
     "table": _table,
     "notice": lambda _meta, text: _notice(text),
-    "code": _folded_code,
-    "explorer": _explorer,
+    "code": lambda _meta, text: _Piece("code", {"source": text, "log": "", "open": "no"}),
+    "explorer": lambda meta, _text: _Piece("explorer", {"data": json.dumps(meta["data"])}),
 }
 
 

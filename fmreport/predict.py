@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +29,6 @@ class Prediction:
     probability: float
     probabilities: dict[str, float]
     notes: list[str]
-
-    def as_dict(self) -> dict[str, object]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
 
     def __str__(self) -> str:
         notes = f"  ({'; '.join(self.notes)})" if self.notes else ""
@@ -114,11 +109,7 @@ def _as_fashion(flat: Image.Image, spec: Spec) -> tuple[NDArray[np.uint8], list[
         grey = grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     cut = Image.fromarray(np.maximum(grey.astype(np.int16) - background, 0).astype(np.uint8))
     fitted = ImageOps.pad(cut, (spec.width, spec.height), Image.Resampling.LANCZOS, color=0)
-    return np.asarray(fitted, np.uint8), [*notes, *_resized(flat, spec)]
-
-
-def _resized(picture: Image.Image, spec: Spec) -> list[str]:
-    if picture.size == (spec.width, spec.height):
-        return []
-    before, after = "x".join(map(str, picture.size)), f"{spec.width}x{spec.height}"
-    return [f"{before} pixels brought to {after}"]
+    if flat.size != fitted.size:
+        before, after = (f"{image.width}x{image.height}" for image in (flat, fitted))
+        notes.append(f"{before} pixels brought to {after}")
+    return np.asarray(fitted, np.uint8), notes

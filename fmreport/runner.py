@@ -342,11 +342,6 @@ def standing(profile: Profile) -> Outcome:
     return outcome
 
 
-def notebooks(profile: Profile) -> list[Path]:
-    """The sources of the report's chapters, in its order."""
-    return sorted(profile.project.notebooks.glob("[0-9]*.py"))
-
-
 def executed_path(profile: Profile, name: str) -> Path:
     """Where a notebook lies once it is told."""
     return profile.folder / "notebooks" / f"{name}.ipynb"
@@ -358,10 +353,15 @@ def chapters(profile: Profile) -> dict[str, NotebookNode]:
     Without what they say of other models or other data. A user's own model that none of them tells
     about gets a section in its family's, or in a chapter of such models behind the families'.
     """
-    sources = {path.stem: _source(path) for path in notebooks(profile)}
+    paths = sorted(profile.project.notebooks.glob("[0-9]*.py"))
+    sources = {path.stem: _source(path) for path in paths}
     about = {name: set().union(*map(_models, one.cells)) for name, one in sources.items()}
     told = set().union(*about.values())
-    untold = [model for model in profile.models if model not in told and _is_own(model)]
+    untold = [
+        model
+        for model in profile.models
+        if model not in told and not model_class(model).__module__.startswith("fmlib.")
+    ]
     found: dict[str, NotebookNode] = {}
     for name, notebook in sources.items():
         if about[name]:
@@ -377,10 +377,6 @@ def chapters(profile: Profile) -> dict[str, NotebookNode]:
         found[OWN] = _own_chapter(untold)
     whole = {name: _for_profile(notebook, profile) for name, notebook in found.items()}
     return {name: notebook for name, notebook in whole.items() if notebook is not None}
-
-
-def _is_own(model: str) -> bool:
-    return not model_class(model).__module__.startswith("fmlib.")
 
 
 def _source(path: Path) -> NotebookNode:

@@ -27,7 +27,6 @@ from fmlib.profiles import Profile
 from fmlib.results import Result, ResultError, load, record_folder
 from fmlib.scores import scores
 from fmlib.sources import SAMPLE
-from fmlib.training import Recipe
 from fmreport import plots
 from fmreport.compare.significance import wilson
 from fmreport.show import show_code, show_figure, show_notice, show_table
@@ -396,15 +395,10 @@ def settings_table(model: Model) -> pd.DataFrame:
         if scratch:
             values = {name: value for name, value in values.items() if name not in OF_WEIGHTS}
         values |= recipe.model_dump(exclude=set() if recipe.optimizer == "sgd" else {"momentum"})
-        values["precision"] = _precision(recipe)
+        if recipe.precision == "bfloat16" and not has_bfloat16(default_device()):
+            values["precision"] = "float32, as there is no bfloat16 here"
     rows = [(name, _text(value)) for name, value in _flat(values).items()]
     return pd.DataFrame(rows, columns=["setting", "value"])
-
-
-def _precision(recipe: Recipe) -> str:
-    if recipe.precision == "bfloat16" and not has_bfloat16(default_device()):
-        return "float32, as there is no bfloat16 here"
-    return recipe.precision
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -45,11 +45,6 @@ def correct(fits: Fits) -> Correct:
     return guesses(fits) == fits[0].labels
 
 
-def correct_of_all(runs: Runs) -> dict[str, Correct]:
-    """:func:`correct` of every model."""
-    return {name: correct(fits) for name, fits in runs.items()}
-
-
 def wilson(right: float, total: int, alpha: float = ALPHA) -> tuple[float, float]:
     """Wilson's score interval of ``right / total``, as fractions; (0, 1) of nothing.
 

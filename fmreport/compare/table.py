@@ -56,21 +56,10 @@ def _mean_accuracy(fits: Iterable[Result]) -> float:
     return float(np.mean([fit.accuracy for fit in fits]))
 
 
-def is_pretrained(run: Result) -> bool:
-    """Whether the model started from pre-trained weights: only then is it transfer learning."""
-    return run.weights is not None and run.weights.source != "none"
-
-
 def is_deterministic(run: Result) -> bool:
     """Whether another seed would give the same fit."""
     known = MODELS.get(run.model)
     return known is not None and known.deterministic
-
-
-def is_readable(run: Result) -> bool:
-    """Whether a person can follow how the model decides."""
-    known = MODELS.get(run.model)
-    return known is not None and known.readable
 
 
 def overview(runs: Runs) -> pd.DataFrame:
@@ -97,8 +86,9 @@ def _overview_row(fits: Fits) -> dict[str, object]:
     quiet = [fit for fit in here if not fit.contended]
     mean, low, high = accuracy(correct(fits))
     row: dict[str, object] = {"accuracy": mean, "low": low, "high": high, "seeds": len(fits)}
+    pretrained = first.weights is not None and first.weights.source != "none"
     row |= {"family": first.family, "deterministic": is_deterministic(first)}
-    row |= {"pretrained": is_pretrained(first), "machine": machine}
+    row |= {"pretrained": pretrained, "machine": machine}
     for name, field in FIELDS.items():
         of = quiet if name in TIMES else here
         known = [value for fit in of if (value := getattr(fit, field)) is not None]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fmlib.models.registry import MODELS
 from fmlib.results import FROM_SCRATCH, Result
 from fmreport.compare import calibration, errors, significance, table
 from fmreport.compare.significance import ALPHA, Correct
@@ -26,9 +27,9 @@ class Comparison:
 
     ``runs`` holds the fits of each model, the best model first; ``table`` is their overview,
     ``local`` its rows of one machine, whose costs may be compared, ``elsewhere`` the other rows;
-    ``seeds`` is of ``by_seed``, ``correct`` of ``correct_of_all``, ``p_values`` of ``all_pairs``,
-    ``behind`` of ``against_best``; ``tied`` are the models that are not told from the best, which
-    leads them.
+    ``seeds`` is of ``by_seed``, ``correct`` has each model's of ``significance.correct``,
+    ``p_values`` is of ``all_pairs``, ``behind`` of ``against_best``; ``tied`` are the models that
+    are not told from the best, which leads them.
     """
 
     runs: dict[str, list[Result]]
@@ -72,7 +73,7 @@ def compare(records: Iterable[Result]) -> Comparison:
     runs = table.by_model(records)
     overview = table.overview(runs)
     local, elsewhere = table.by_machine(overview)
-    correct = significance.correct_of_all(runs)
+    correct = {name: significance.correct(fits) for name, fits in runs.items()}
     behind = significance.against_best(correct) if runs else pd.DataFrame()
     return Comparison(
         runs,
@@ -355,9 +356,9 @@ def needs(
         values = {"limit": bought.limit, "tied": bought.tied, "nearest": bought.cheapest}
         values["least"] = here.loc[bought.cheapest, bought.cost]
         yield _need(bought.cost, here, bought.best, **values)
-    if clear := next(
-        (name for name, fits in found.runs.items() if table.is_readable(fits[0])), None
-    ):
+    readable = {name for name, model in MODELS.items() if model.readable}
+    clear = next((name for name, fits in found.runs.items() if fits[0].model in readable), None)
+    if clear:
         yield _need("readable", here, clear)
     if gpu is not None and gpu.runs:
         machine, tied = gpu.table["machine"].iloc[0], gpu.tied[1:]

@@ -406,11 +406,15 @@ def test_images_missed_by_all_and_overlap_of_errors():
     masks = {"a": a, "b": b}
     runs = each({name: synthetic.record(name, mask, size=100) for name, mask in masks.items()})
     assert list(errors.missed_by_all(runs)["image"]) == [5]
-    overlap = errors.error_overlap(significance.correct_of_all(runs))
+    overlap = errors.error_overlap(
+        {name: significance.correct(fits) for name, fits in runs.items()}
+    )
     assert overlap.loc["a", "b"] == pytest.approx(1 / 3) and overlap.loc["a", "a"] == 1
     runs["a"].append(synthetic.record("a", right, size=100))  # a seed that errs nowhere
     assert list(errors.missed_by_all(runs)["image"]) == []
-    overlap = errors.error_overlap(significance.correct_of_all(runs))
+    overlap = errors.error_overlap(
+        {name: significance.correct(fits) for name, fits in runs.items()}
+    )
     assert overlap.loc["a", "b"] == pytest.approx(0.5 / 2.5)
 
 
