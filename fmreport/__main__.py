@@ -35,8 +35,7 @@ STATUSES = (
 
 
 def profile_of(arguments: argparse.Namespace) -> Profile:
-    """The profile that is named, or the one for this machine: gpu where CUDA is usable, else
-    cpu."""
+    """The profile that is named, or this machine's: gpu where CUDA is usable, else cpu."""
     return load_profile(arguments.profile or {"cuda": "gpu"}.get(default_device().type, "cpu"))
 
 

@@ -25,6 +25,7 @@ from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import ArrayLike, NDArray
 
 from fmlib.results import Epoch
+from fmreport.compare.significance import ALPHA
 
 
 class Plot(NamedTuple):
@@ -90,6 +91,7 @@ LINES = list(
         strict=True,
     )
 )  # colours, and dashes that tell them apart in grey
+IN_A_ROW = 5  # images of samples, of classes, of cases
 MOST = 40  # classes that one figure shows
 FEWEST = 20  # images of which a share says something
 NOTHING = "Nothing to show: there is no such case, or there are too few results."
@@ -117,9 +119,9 @@ def _nothing() -> Plot:
 
 
 def _axes(
-    height: float, rows: int = 1, columns: int = 1, width: float = 7, **options: Any
+    height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, NDArray[Any]]:
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = Figure(figsize=(7, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options).ravel()
 
 
@@ -157,10 +159,10 @@ def _images(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int)
 
 
 @_plot
-def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str], columns: int = 5) -> Plot:
+def sample_grid(images: Sequence[NDArray[Any]], titles: Sequence[str]) -> Plot:
     """Images (n, h, w), or (n, h, w, 3) in colour, uint8 or float in [0, 1], each under its
     title."""
-    return Plot(_images(images, titles, columns), _alt_titles(titles))
+    return Plot(_images(images, titles, IN_A_ROW), _alt_titles(titles))
 
 
 def _alt_titles(titles: Sequence[str]) -> str:
@@ -224,25 +226,23 @@ def mean_images(
     pairs = combinations(known, 2)
     first, second = min(pairs, key=lambda pair: np.linalg.norm(np.subtract(*means[[*pair]])))
     alike = f"{class_names[first]} and {class_names[second]} are most alike"
-    figure = _images(means / 255, class_names, 5)
+    figure = _images(means / 255, class_names, IN_A_ROW)
     return Plot(figure, f"Mean image of each class; {alike}.")
 
 
 @_plot
-def case_gallery(
-    cases: pd.DataFrame, images: NDArray[Any], class_names: Sequence[str], columns: int = 5
-) -> Plot:
+def case_gallery(cases: pd.DataFrame, images: NDArray[Any], class_names: Sequence[str]) -> Plot:
     """The images (n, h, w) that ``cases`` picks, a row a group, with number, label and prediction.
 
     ``cases`` has columns group (words), image, label, prediction (numbers), votes (models).
     """
-    groups = {name: rows.head(columns) for name, rows in cases.groupby("group", sort=False)}
-    side = min(7 / columns, 1.3)
+    groups = {name: rows.head(IN_A_ROW) for name, rows in cases.groupby("group", sort=False)}
+    side = min(7 / IN_A_ROW, 1.3)
     figure = Figure(figsize=(7, (side + 0.65) * len(groups)), layout="constrained")
     parts, words = figure.subfigures(len(groups), 1, squeeze=False).ravel(), []
     for part, (group, rows) in zip(parts, groups.items(), strict=True):
         part.suptitle(group, x=0.01, ha="left", fontsize=STYLE["axes.titlesize"])
-        axes = part.subplots(1, columns, squeeze=False).ravel()
+        axes = part.subplots(1, IN_A_ROW, squeeze=False).ravel()
         for ax in axes:
             ax.set_axis_off()
         titles = []
@@ -264,15 +264,6 @@ def _bars(ax: Axes, values: pd.Series, texts: Sequence[str], colour: Any = BLUE)
     bars = ax.barh(values.index, values, color=colour)
     ax.bar_label(bars, texts, padding=3, fontsize=SMALL)
     ax.margins(x=0.2)
-    ax.yaxis.set_inverted(True)
-
-
-def _dots(ax: Axes, values: pd.Series, ends: pd.Series, texts: Sequence[str]) -> None:
-    """A dot a row of ``values``, and its text to the right of ``ends``."""
-    ax.plot(values, values.index, "o", color=BLUE, markersize=4)
-    for name, text in zip(ends.index, texts, strict=True):
-        place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-        ax.annotate(text, (ends[name], name), fontsize=SMALL, **place)
     ax.yaxis.set_inverted(True)
 
 
@@ -341,7 +332,11 @@ def accuracy_bars(table: pd.DataFrame) -> Plot:
     left.barh(table.index, accuracy, color=BLUE)
     left.set(xlim=(0, 100), title="Test accuracy (%)")
     right.hlines(table.index, low, high, color=BLUE)
-    _dots(right, accuracy, high, accuracy.map("{:.1f}".format))
+    right.plot(accuracy, table.index, "o", color=BLUE, markersize=4)
+    for name, end in high.items():
+        place = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+        right.annotate(f"{accuracy[name]:.1f}", (end, name), fontsize=SMALL, **place)
+    right.yaxis.set_inverted(True)
     right.margins(x=0.15)
     right.grid(axis="x")
     right.set_title("Close up, with 95% interval")
@@ -408,13 +403,12 @@ def _heat(
     values: pd.DataFrame,
     texts: ArrayLike,
     height: float,
-    limits: tuple[float, float] = (0, 1),
+    limits: tuple[float, float],
     cmap: Any = BLUES,
-    width: float = 7,
 ) -> tuple[Figure, Axes]:
     """A matrix of coloured cells, each with its text, dark on light and light on dark; a row is
     ``height`` inches high."""
-    figure, (ax,) = _axes(1.2 + height * len(values), width=width)
+    figure, (ax,) = _axes(1.2 + height * len(values))
     heat = {"vmin": limits[0], "vmax": limits[1], "cmap": cmap, "cbar": False}
     lines = {"linewidths": 0.6, "linecolor": "white"}
     sns.heatmap(
@@ -455,10 +449,10 @@ def confusion_matrices(
     ``matrices`` are counts (c, c) with the true class in rows. Of many classes, those with most
     errors.
     """
-    shares = {}
+    errors, shares = {}, {}
     for name, counts in matrices.items():
-        errors = counts * (1 - np.eye(len(counts)))
-        shares[name] = errors / np.maximum(counts.sum(1, keepdims=True), 1)
+        errors[name] = counts * (1 - np.eye(len(counts)))
+        shares[name] = errors[name] / np.maximum(counts.sum(1, keepdims=True), 1)
     total = np.sum(list(shares.values()), axis=0)
     chosen = np.sort(np.argsort(-total.sum(0) - total.sum(1), kind="stable")[:FEW_CLASSES])
     labels, columns = [class_names[c] for c in chosen], min(4, len(shares))
@@ -483,19 +477,18 @@ def confusion_matrices(
         f"The most frequent error: {share:.0%} of the {class_names[true]} images are taken for "
         f"{class_names[guess]}, on average over the models."
     )
-    return Plot(figure, alt, _errors_listed(matrices, class_names))
+    return Plot(figure, alt, _errors_listed(errors, class_names))
 
 
 def _errors_listed(
-    matrices: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
+    errors: Mapping[str, NDArray[np.floating]], class_names: Sequence[str]
 ) -> pd.DataFrame:
     """The five most frequent errors of each model: true and predicted class, images."""
     rows = []
-    for name, counts in matrices.items():
-        errors = counts * (1 - np.eye(len(counts)))
-        for place in np.argsort(-errors, axis=None, kind="stable")[:5]:
-            true, guess = np.unravel_index(place, errors.shape)
-            rows.append((name, class_names[true], class_names[guess], errors[true, guess]))
+    for name, counts in errors.items():
+        for place in np.argsort(-counts, axis=None, kind="stable")[:5]:
+            true, guess = np.unravel_index(place, counts.shape)
+            rows.append((name, class_names[true], class_names[guess], counts[true, guess]))
     return pd.DataFrame(rows, columns=["model", "class", "taken for", "images"])
 
 
@@ -514,13 +507,14 @@ def class_heatmap(scores: pd.DataFrame, name: str = "F1") -> Plot:
 
 
 @_plot
-def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0.05) -> Plot:
+def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series) -> Plot:
     """Whether the row's model is better or worse than the column's, or tied, with the corrected
     p-value."""
     score = accuracy[p_values.index].to_numpy()
     sign = pd.DataFrame(np.sign(score[:, None] - score), p_values.index, p_values.columns)
-    sign = sign.where(p_values < alpha, 0)
-    texts = sign.replace({1: "better\n", -1: "worse\n", 0: "tied\n"}) + p_values.map(_p_value)
+    sign = sign.where(p_values < ALPHA, 0)
+    p_texts = p_values.map(lambda p: "p<.001" if p < 0.001 else f"p={p:.2g}")
+    texts = sign.replace({1: "better\n", -1: "worse\n", 0: "tied\n"}) + p_texts
     figure, ax = _heat(sign, texts.mask(np.eye(len(sign)) > 0, ""), 0.36, (-1, 1), BETTER)
     ax.set_title("The row's model against the column's")
     models = len(sign)
@@ -531,10 +525,6 @@ def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series, alpha: float = 0.0
         f"{sign.index[0]}: {'; '.join(with_best) or 'none'}."
     )
     return Plot(figure, alt, p_values)
-
-
-def _p_value(p: float) -> str:
-    return "p<.001" if p < 0.001 else f"p={p:.2g}"
 
 
 @_plot

@@ -44,6 +44,7 @@ LAYER_NAMES = {
 }
 # settings without effect on a network that starts at random
 OF_WEIGHTS = ("frozen_stages", "layer_decay", "new_stem", "probe", "scratch")
+EACH = 3  # images classified correctly, and wrongly, on which it is shown where a network looks
 
 
 def show_model(profile: Profile, name: str, seed: int, data: Dataset | None = None) -> None:
@@ -279,12 +280,12 @@ def stage_table(model: Network, result: Result) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def show_where_it_looks(model: Transfer, result: Result, data: Dataset, each: int = 3) -> None:
+def show_where_it_looks(model: Transfer, result: Result, data: Dataset) -> None:
     """Show Grad-CAM over the first test images classified correctly, then wrongly."""
     images, labels = data.test_images[:500], data.test_labels[:500]
     predicted = result.proba[: len(images)].argmax(1)  # as the model would say again
     correct = predicted == labels
-    chosen = np.concatenate([np.flatnonzero(correct)[:each], np.flatnonzero(~correct)[:each]])
+    chosen = np.concatenate([np.flatnonzero(which)[:EACH] for which in (correct, ~correct)])
     batch = model.inputs(images[chosen])
     classes = torch.from_numpy(predicted[chosen]).to(batch.device)
     maps = grad_cam(model.network_, batch, classes).cpu()

@@ -48,7 +48,7 @@ ACCURACY = "Accuracy (%)"
 TARGETS = (0.95, 0.98, 0.99)  # accuracies that one may want of answers
 
 
-def show_needs(found: Comparison, needs: Sequence[Finding]) -> None:
+def show_needs(needs: Sequence[Finding]) -> None:
     """Which model to take for which need; nothing without results."""
     if not needs:
         return

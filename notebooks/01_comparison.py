@@ -37,7 +37,7 @@ needs = list(verdict.needs(found, budgets, on_gpu))
 
 # %% tags=["remove-input"]
 display(Markdown(text.advice(needs)))
-tables.show_needs(found, needs)
+tables.show_needs(needs)
 display(Markdown(f"{text.not_considered(found)} {text.certainty(found)}"))
 
 # %% tags=["remove-input"]

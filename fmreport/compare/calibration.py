@@ -17,10 +17,12 @@ from scipy import stats
 from fmlib import scores
 from fmlib.results import Result
 from fmreport.compare.significance import Difference, Runs, correct, difference, wilson
+from fmreport.compare.table import by_name
 
 Proba = NDArray[np.floating]
 Temperatures = Mapping[str, Sequence[float]]  # of each model's fits, in their order
 SHARES = tuple(np.arange(1, 1001) / 1000)
+DRAWS, SEED = 200, 9  # of calibration errors, for their floor and their interval
 
 
 def temperatures(runs: Runs) -> dict[str, list[float]]:
@@ -61,10 +63,9 @@ def calibration_table(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
 
 
 def _calibration_row(fit: Result, temperature: float) -> list[float]:
-    scaled, right = rescale(fit.proba, temperature), fit.proba.argmax(1) == fit.labels
     loss = scores.log_loss(scores.log_proba(fit.proba), fit.labels, temperature)
-    error = scores.expected_calibration_error(scaled, fit.labels)
-    by_mass = equal_mass_error(scaled.max(1), right)
+    error = scores.expected_calibration_error(rescale(fit.proba, temperature), fit.labels)
+    by_mass = equal_mass_error(*_sure(fit, temperature))
     return [temperature, fit.log_loss, loss, fit.ece, error, by_mass]
 
 
@@ -78,9 +79,13 @@ def calibration_uncertainty(runs: Runs, temperatures: Temperatures) -> pd.DataFr
 
 
 def _uncertainty_row(fit: Result, temperature: float) -> list[float]:
-    confidence = rescale(fit.proba, temperature).max(1)
-    right = fit.proba.argmax(1) == fit.labels
+    confidence, right = _sure(fit, temperature)
     return [*ece_interval(confidence, right), *ece_floor(confidence)]
+
+
+def _sure(fit: Result, temperature: float) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """The scaled confidence of each test image's prediction (n,), and whether that is correct."""
+    return rescale(fit.proba, temperature).max(1), fit.proba.argmax(1) == fit.labels
 
 
 def _of_fits(
@@ -94,44 +99,33 @@ def _of_fits(
         name: np.mean(list(map(row, fits, temperatures[name])), axis=0)
         for name, fits in runs.items()
     }
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+    return by_name(rows, columns)
 
 
-def equal_mass_error(
-    confidence: NDArray[np.floating],
-    right: NDArray[np.bool_],
-    bins: int = scores.CALIBRATION_BINS,
-) -> float:
+def equal_mass_error(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> float:
     """Calibration error in bins of equally many images, by confidence (n,) and correctness (n,).
 
     Nixon et al. (2019), https://arxiv.org/abs/1904.01685.
     """
     order = np.argsort(confidence, kind="stable")
-    parts = np.array_split(order, min(bins, len(order)))
+    parts = np.array_split(order, min(scores.CALIBRATION_BINS, len(order)))
     gaps = [abs(confidence[part].mean() - right[part].mean()) * len(part) for part in parts]
     return float(sum(gaps) / max(len(order), 1))
 
 
-def ece_floor(
-    confidence: NDArray[np.floating], draws: int = 200, seed: int = 9
-) -> tuple[float, float]:
+def ece_floor(confidence: NDArray[np.floating]) -> tuple[float, float]:
     """The calibration error that perfect probabilities of this confidence (n,) would show.
 
     Its mean and 95th percentile: it is no zero, as a bin's accuracy is one of few images.
     """
-    rng, size = np.random.default_rng(seed), len(confidence)
+    rng, size = np.random.default_rng(SEED), len(confidence)
     found = [
-        scores.calibration_error(confidence, rng.random(size) < confidence) for _ in range(draws)
+        scores.calibration_error(confidence, rng.random(size) < confidence) for _ in range(DRAWS)
     ]
     return float(np.mean(found)), float(np.percentile(found, 95))
 
 
-def ece_interval(
-    confidence: NDArray[np.floating],
-    right: NDArray[np.bool_],
-    draws: int = 200,
-    seed: int = 9,
-) -> tuple[float, float]:
+def ece_interval(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> tuple[float, float]:
     """A 95 % interval of the calibration error in equal bins, of images drawn again.
 
     Drawing adds the error of the draw to that of the sample, so that the plain bootstrap lies too
@@ -142,9 +136,9 @@ def ece_interval(
         scores.calibration_error,
         paired=True,
         vectorized=False,
-        n_resamples=draws,
+        n_resamples=DRAWS,
         method="basic",
-        rng=seed,
+        rng=SEED,
     )
     low, high = drawn.confidence_interval
     return max(float(low), 0.0), max(float(high), 0.0)
@@ -184,8 +178,7 @@ def answered(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
     for name, fits in runs.items():
         of_fits = []
         for fit, temperature in zip(fits, temperatures[name], strict=True):
-            confidence = rescale(fit.proba, temperature).max(1)
-            right = fit.proba.argmax(1) == fit.labels
+            confidence, right = _sure(fit, temperature)
             order = np.argsort(-confidence, kind="stable")
             counts = np.maximum(np.round(np.array(SHARES) * len(order)).astype(int), 1)
             accuracy = right[order].cumsum()[counts - 1] / counts
@@ -195,7 +188,7 @@ def answered(runs: Runs, temperatures: Temperatures) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["model", "share", "accuracy", "confidence"])
 
 
-def thresholds(curve: pd.DataFrame, targets: Sequence[float] = (0.95, 0.98, 0.99)) -> pd.DataFrame:
+def thresholds(curve: pd.DataFrame, targets: Sequence[float]) -> pd.DataFrame:
     """The greatest share of images that each model of :func:`answered` may answer to be so
     accurate, and the confidence that keeps it: columns model, target, share, confidence; NaN where
     even its surest answers are not."""

@@ -11,6 +11,7 @@ from scipy import sparse, stats
 
 from fmreport.compare.calibration import rescale
 from fmreport.compare.significance import Correct, Fits, Runs, correct, guesses
+from fmreport.compare.table import by_name
 
 CASES = ["image", "label", "prediction"]  # numbers of an image and of two classes
 MIN_CONFIDENCE, MIN_SHARE = 0.9, 0.75  # from which on models contradict a label
@@ -233,5 +234,4 @@ def if_relabelled(runs: Runs, candidates: pd.DataFrame) -> pd.DataFrame:
         after = before.copy()
         after[:, images] = predicted[:, images] == candidates["prediction"].to_numpy()
         rows[name] = [before.mean(), after.mean(), after.mean() - before.mean()]
-    columns = ["before", "after", "change"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    return by_name(rows, ["before", "after", "change"])

@@ -45,14 +45,14 @@ def correct(fits: Fits) -> Correct:
     return guesses(fits) == fits[0].labels
 
 
-def wilson(right: float, total: int, alpha: float = ALPHA) -> tuple[float, float]:
+def wilson(right: float, total: int) -> tuple[float, float]:
     """Wilson's score interval of ``right / total``, as fractions; (0, 1) of nothing.
 
     Wilson (1927), Newcombe (1998).
     """
     if total == 0:
         return 0.0, 1.0
-    low, high = proportion_confint(right, total, alpha, method="wilson")
+    low, high = proportion_confint(right, total, ALPHA, method="wilson")
     return float(low), float(high)
 
 
@@ -161,8 +161,8 @@ def cochran(right: Mapping[str, Correct]) -> tuple[float, float]:
 
     Cochran (1950). (0, 1) if none differs from another.
     """
-    table = np.stack([one[0] for one in right.values()], 1) if right else np.empty((0, 0), bool)
-    if table.shape[1] < 2 or not (table.min(1) < table.max(1)).any():
+    table = np.stack([one[0] for one in right.values()], 1)
+    if (table.min(1) == table.max(1)).all():
         return 0.0, 1.0
     test = contingency_tables.cochrans_q(table.astype(int))
     return float(test.statistic), float(test.pvalue)

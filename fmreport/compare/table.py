@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,11 @@ def by_seed(runs: Runs) -> pd.DataFrame:
         name: [len(one), is_deterministic(runs[name][0]), *one.agg(["mean", "std", "min", "max"])]
         for name, one in scores.items()
     }
-    columns = ["seeds", "deterministic", "mean", "sd", "lowest", "highest"]
+    return by_name(rows, ["seeds", "deterministic", "mean", "sd", "lowest", "highest"])
+
+
+def by_name(rows: Mapping[str, Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A table of a row a model, from these under the models' names."""
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
 
 
@@ -125,13 +130,14 @@ def extremes(table: pd.DataFrame, cost: str) -> pd.DataFrame:
     return table[[f"{cost}_least", f"{cost}_most"]].set_axis(["low", "high"], axis=1)
 
 
-def time_spread(table: pd.DataFrame, cost: str = "train_seconds") -> float:
-    """How many times its least value a model's cost was at most, of models with several fits.
+def time_spread(table: pd.DataFrame) -> float:
+    """How many times its least value a model's training time was at most, of models with several
+    fits.
 
-    1 where no model has several: then nothing is known of how costs vary.
+    1 where no model has several: then nothing is known of how times vary.
     """
     several = table[table["seeds"] > 1]
-    ratios = (several[f"{cost}_most"] / several[f"{cost}_least"]).dropna()
+    ratios = (several["train_seconds_most"] / several["train_seconds_least"]).dropna()
     return float(max(ratios.max(), 1.0)) if len(ratios) else 1.0
 
 
@@ -152,8 +158,7 @@ def validation_table(runs: Runs) -> pd.DataFrame:
             held_out, test = np.mean(pairs, axis=0)
             higher = sum(one > other for one, other in pairs)
             rows[name] = [held_out, test, held_out - test, higher, len(pairs)]
-    columns = ["validation", "test", "difference", "higher", "fits"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+    return by_name(rows, ["validation", "test", "difference", "higher", "fits"])
 
 
 def advantages(runs: Runs) -> pd.DataFrame:
@@ -170,8 +175,7 @@ def advantages(runs: Runs) -> pd.DataFrame:
             epochs = float(np.median([_last_stage(fit) for fit in fits]))
             views = np.nan if fits[0].views is None else fits[0].views
             rows[name] = [views, _mean_accuracy(fits), alone, epochs]
-    columns = ["views", "accuracy", "one_view", "epochs"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("model")
+    return by_name(rows, ["views", "accuracy", "one_view", "epochs"])
 
 
 def _last_stage(fit: Result) -> int:

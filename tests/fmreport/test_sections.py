@@ -276,7 +276,7 @@ def test_a_transfer_model_shows_where_it_looks_for_correct_and_wrong_images(
     before = from_scratch.predict_proba(few.test_images)
     made_up = synthetic.record("mobilenet_v3_small", 0.9)
     result = made_up.model_copy(update={"proba": before.astype("float16")})
-    sections.show_where_it_looks(from_scratch, result, few, each=3)
+    sections.show_where_it_looks(from_scratch, result, few)
     (figure,) = shown.of_kind("figure")
     wrong = min(int((before.argmax(1) != few.test_labels).sum()), 3)
     assert figure["name"] == "mobilenet_v3_small-grad-cam" and figure["alt"]
