@@ -167,8 +167,8 @@ def known_jobs(profile: Profile) -> list[Job]:
         for folder in (profile.results / model).glob("seed-*")
         if (found := SEED_FOLDER.fullmatch(folder.name))
     ]
-    fresh = [job for job in further if job.name not in known and not stale(job)]
-    return own + sorted(fresh, key=lambda job: job.seed)
+    further = [job for job in further if job.name not in known and not stale(job)]
+    return own + sorted(further, key=lambda job: job.seed)
 
 
 def data_key(job: Job) -> Any:
@@ -370,9 +370,18 @@ def stale(job: Job) -> str:
     return "" if found.key == job.key else "its code, parameters, data or libraries have changed"
 
 
+def fresh(job: Job) -> results.Result | None:
+    """The job's record; None where it is stale."""
+    try:
+        found = results.load(job.folder)
+    except results.ResultError:
+        return None
+    return found if found.key == job.key else None
+
+
 def fresh_results(profile: Profile) -> list[results.Result]:
     """The profile's records that are fresh, of further seeds too, in the order of its jobs."""
-    return [results.load(job.folder) for job in known_jobs(profile) if not stale(job)]
+    return [found for job in known_jobs(profile) if (found := fresh(job))]
 
 
 def fit_or_load(job: Job, here: bool = False) -> tuple[results.Result, Model]:

@@ -145,10 +145,10 @@ class Folder(Source):
             except Exception as error:  # whatever Pillow finds wrong with a file
                 unreadable.append(f"{path} ({error})")
         if unreadable:
-            faults.append(f"{len(unreadable)} pictures cannot be read: {_some(unreadable)}")
+            faults.append(f"{len(unreadable)} pictures cannot be read: {some(unreadable)}")
         if len(shapes) > 1:
             found = [f"{path} has {h} x {w}" for (h, w), path in shapes.items()]
-            faults.append(f"pictures of several sizes, set `size`: {_some(found)}")
+            faults.append(f"pictures of several sizes, set `size`: {some(found)}")
         if faults:
             raise DataError(*faults)
         return images
@@ -389,14 +389,14 @@ def _classes(
             raise DataError(f"{where}: class_names: wanted a list, got shape {given_names.shape}")
         names = tuple(map(str, given_names.tolist()))
         if len({*names}) < len(names):
-            raise DataError(f"{where}: class_names: wanted each name once, got {_some(names)}")
+            raise DataError(f"{where}: class_names: wanted each name once, got {some(names)}")
         start = int(seen.dtype.kind in "iu" and seen.min() == 1 and seen.max() == len(names))
         named = seen.dtype.kind == "U"
         known = np.array(names) if named else np.arange(start, start + len(names))
         if strange := [one for one in seen.tolist() if one not in known.tolist()]:
             raise DataError(
-                f"{where}: labels out of range: {_some(strange)}; there are {len(names)} classes, "
-                f"{_some(known.tolist())}"
+                f"{where}: labels out of range: {some(strange)}; there are {len(names)} classes, "
+                f"{some(known.tolist())}"
             )
     number = {one: i for i, one in enumerate(known.tolist())}
     codes = {
@@ -409,7 +409,7 @@ def _classes(
     for part in PARTS:
         absent = [names[c] for c in sorted({*range(len(names))} - {*codes[part].tolist()})]
         if absent:
-            faults.append(f"{where}: no {part} image of {_some(absent)}")
+            faults.append(f"{where}: no {part} image of {some(absent)}")
     if faults:
         raise DataError(*faults)
     return names, codes
@@ -461,7 +461,7 @@ def pictures(folder: Path) -> dict[str, list[Path]]:
     if not any(classes.values()):
         raise DataError(f"{folder}: wanted a folder of pictures for each class, there is none")
     if empty := [name for name, paths in classes.items() if not paths]:
-        raise DataError(f"{folder}: no picture of {_some(empty)}")
+        raise DataError(f"{folder}: no picture of {some(empty)}")
     return classes
 
 
@@ -494,10 +494,11 @@ def _sha256(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _some(things: Iterable[Any], most: int = 3) -> str:
+def some(things: Iterable[Any], most: int = 3) -> str:
+    """At most so many of the things, and how many more there are; "none" of none."""
     shown = [str(one) for one in things]
     more = [f"and {len(shown) - most} more"] if len(shown) > most else []
-    return ", ".join([*shown[:most], *more])
+    return ", ".join([*shown[:most], *more]) or "none"
 
 
 # --- A user's code ----------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,7 +41,7 @@ TICK_SECONDS = 0.5  # between looks at who has joined
 ALIVE_SECONDS = 15.0  # between lines that say what runs
 PATIENCE_SECONDS = 600.0  # without any worker that could take what is left
 
-Estimate = Callable[[Iterable[Job], Iterable[Job]], float | None]
+Estimate = Callable[[Sequence[Job], Sequence[Job]], float | None]
 
 
 def fits(

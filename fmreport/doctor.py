@@ -18,7 +18,6 @@ from fmlib.models.registry import MODELS, build
 from fmlib.models.transfer import Transfer
 from fmlib.project import Project
 
-OLDEST = (3, 11)
 DISK_GB, MEMORY_GB = (
     3.0,
     4.0,
@@ -42,7 +41,7 @@ class Finding:
 
 def examine(project: Project) -> Iterator[Finding]:
     """Everything that a report needs, or is better or quicker with, one finding a subject."""
-    yield _python()
+    yield Finding(FINE, "Python", sys.version.partition(" ")[0])
     yield _packages(project)
     yield _data(project)
     yield from _weights()
@@ -51,14 +50,6 @@ def examine(project: Project) -> Iterator[Finding]:
     yield _disk(project)
     yield _memory()
     yield _chromium()
-
-
-def _python() -> Finding:
-    found = sys.version.partition(" ")[0]
-    if sys.version_info < OLDEST:
-        wanted = ".".join(map(str, OLDEST))
-        return Finding(PROBLEM, "Python", found, f"{wanted} or newer is needed: make PYTHON=...")
-    return Finding(FINE, "Python", found)
 
 
 def _packages(project: Project) -> Finding:

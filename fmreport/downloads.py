@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -12,6 +11,7 @@ import pandas as pd
 
 from fmlib.results import Result
 from fmreport.compare.significance import wilson
+from fmreport.show import data_url
 
 MIME = {"csv": "text/csv", "json": "application/json", "pdf": "application/pdf"}
 LABELS = {
@@ -79,9 +79,9 @@ def links(files: Mapping[str, bytes]) -> str:
     for name, label in LABELS.items():
         if name in files:
             mime = MIME.get(name.rpartition(".")[2], "text/plain")
-            data = base64.b64encode(files[name]).decode()
+            address = data_url(files[name], mime)
             shown.append(
-                f'<li><a download="{escape(name)}" href="data:{mime};base64,{data}">{label}</a> '
+                f'<li><a download="{escape(name)}" href="{address}">{label}</a> '
                 f"({len(files[name]) / 1000:,.0f} kB)</li>"
             )
     return "\n".join([HEAD, "<ul>", *shown, "</ul>\n</section>"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 
 import numpy as np
@@ -13,6 +12,7 @@ from PIL import Image
 from fmlib.data import Dataset
 from fmreport.compare import errors
 from fmreport.compare.verdict import Comparison
+from fmreport.show import data_url
 
 MOST = 4000  # images on the page
 SIDE = 32  # pixels of a small picture, at most
@@ -42,7 +42,7 @@ def show_explorer(found: Comparison, data: Dataset) -> None:
         "all": len(every),
         "labels": data.test_labels[chosen].tolist(),
         "guesses": [guesses[name].to_numpy()[chosen].tolist() for name in found.runs],
-        "sprite": f"data:image/webp;base64,{base64.b64encode(picture).decode()}",
+        "sprite": data_url(picture, "image/webp"),
         "size": size,
         "columns": COLUMNS,
     }

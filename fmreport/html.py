@@ -12,7 +12,8 @@ from nbconvert.exporters import Exporter
 from nbformat import NotebookNode
 
 from fmreport.downloads import links
-from fmreport.merge import TEMPLATES, Chapter, Document, ReportMetadata, merge
+from fmreport.merge import TEMPLATES, Document, document_of
+from fmreport.show import data_url
 
 
 def page(document: Document, files: Mapping[str, bytes] | None = None) -> str:
@@ -21,8 +22,7 @@ def page(document: Document, files: Mapping[str, bytes] | None = None) -> str:
     script = "\n".join(part.read_text(encoding="utf-8").strip() for part in parts)
     style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
     for font in TEMPLATES.glob("fonts/*.woff2"):
-        address = f"data:font/woff2;base64,{_base64(font.read_bytes())}"
-        style = style.replace(f"fonts/{font.name}", address)
+        style = style.replace(f"fonts/{font.name}", data_url(font.read_bytes(), "font/woff2"))
     made = document.convert(
         "html",
         Path(),
@@ -30,7 +30,7 @@ def page(document: Document, files: Mapping[str, bytes] | None = None) -> str:
         f"--template={TEMPLATES / 'page.html'}",
         style=style,
         script=script,
-        script_hash=_base64(hashlib.sha256(script.encode()).digest()),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     link = '<div><dt>Download</dt><dd><a href="#downloads">PDF, data</a></dd></div>'
     made = made.replace("<!--to downloads-->", link if files else "", 1)
@@ -49,9 +49,4 @@ class HTMLReportExporter(Exporter):
     ) -> tuple[str, dict[str, Any]]:
         """The page and nbconvert's resources."""
         nb, resources = super().from_notebook_node(nb, resources, **kwargs)
-        folder = Path(resources.get("metadata", {}).get("path", "."))
-        return page(merge([Chapter("", nb, folder=folder)], ReportMetadata(""))), resources
-
-
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
+        return page(document_of(nb, resources)), resources

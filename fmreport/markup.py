@@ -5,7 +5,6 @@ What cannot be shown is told, in its place and on the terminal, and never droppe
 
 from __future__ import annotations
 
-import base64
 import mimetypes
 import re
 import sys
@@ -16,6 +15,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from nbconvert.filters import strip_ansi
+
+from fmreport.show import data_url
 
 CODE = r"^([ >]*)(`{3,}|~{3,}).*?^\1\2[`~]*\s*$|`[^`\n]+`"
 KEPT = re.compile(CODE, re.M | re.S)
@@ -119,4 +120,4 @@ def _picture(source: str, folder: Path | None) -> str | None:
     if mime not in PICTURES or not path.is_file():
         tell(f"no picture {source}")
         return None
-    return f"data:{mime};base64,{base64.b64encode(path.read_bytes()).decode()}"
+    return data_url(path.read_bytes(), mime)

@@ -141,6 +141,12 @@ def merge(chapters: Sequence[Chapter], metadata: ReportMetadata) -> Document:
     return Document({**trees[0], "blocks": blocks}, metadata, macros)
 
 
+def document_of(notebook: NotebookNode, resources: Mapping[str, Any]) -> Document:
+    """One notebook as a report of its own; nbconvert's ``resources`` tell where it lies."""
+    folder = Path(resources.get("metadata", {}).get("path", "."))
+    return merge([Chapter("", notebook, folder=folder)], ReportMetadata(""))
+
+
 def write_report(
     chapters: Sequence[Chapter],
     metadata: ReportMetadata,

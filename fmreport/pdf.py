@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from traitlets import Enum
 
 from fmreport import markup
-from fmreport.merge import PAPERS, TEMPLATES, Chapter, Document, Paper, ReportMetadata, merge
+from fmreport.merge import PAPERS, TEMPLATES, Document, Paper, document_of
 
 USUAL = 0x17F  # the last character of Latin's that every font has
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -104,7 +104,4 @@ class PDFReportExporter(Exporter):
     ) -> tuple[bytes, dict[str, Any]]:
         """The PDF and nbconvert's resources."""
         nb, resources = super().from_notebook_node(nb, resources, **kwargs)
-        folder = Path(resources.get("metadata", {}).get("path", "."))
-        return pdf(
-            merge([Chapter("", nb, folder=folder)], ReportMetadata("")), self.paper
-        ), resources
+        return pdf(document_of(nb, resources), self.paper), resources

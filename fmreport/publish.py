@@ -12,7 +12,7 @@ import pandas as pd
 
 from fmlib import fitting
 from fmlib.profiles import Profile
-from fmlib.results import FROM_SCRATCH, MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, Result, load
+from fmlib.results import FROM_SCRATCH, MANIFEST_FILE, PREDICTIONS_FILE, RESULT_FILE, Result
 from fmlib.sources import SAMPLE
 from fmreport.compare.audit import FACTS, STUDY
 from fmreport.compare.table import by_machine, by_model, overview
@@ -92,7 +92,7 @@ def publishable(profile: Profile) -> list[Result]:
     """The records of a report that may be published; raises NotPublishable otherwise."""
     if profile.dataset == SAMPLE:
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
-    stale = [job.name for job in fitting.known_jobs(profile) if fitting.stale(job)]
+    stale = [job.name for job in fitting.known_jobs(profile) if not fitting.fresh(job)]
     if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
         again = f"run `{profile.command}`"
@@ -100,7 +100,7 @@ def publishable(profile: Profile) -> list[Result]:
     size = (profile.folder / "report.html").stat().st_size / 1e6
     if size > PAGE_LIMIT_MB:
         raise NotPublishable(f"report.html has {size:.1f} MB; wanted at most {PAGE_LIMIT_MB} MB")
-    found = [load(job.folder) for job in fitting.known_jobs(profile)]
+    found = fitting.fresh_results(profile)
     dirty = [result.model for result in found if result.git_dirty is not False]
     if dirty:
         names = ", ".join(dirty)

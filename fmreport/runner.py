@@ -249,7 +249,7 @@ def _plan(profile: Profile, waiting: list[Job], kept: list[Job]) -> str:
     return f"{len(waiting)} to fit ({names}), {about}; {len(kept)} kept"
 
 
-def estimate(profile: Profile, waiting: Iterable[Job], kept: Iterable[Job]) -> float | None:
+def estimate(profile: Profile, waiting: Sequence[Job], kept: Sequence[Job]) -> float | None:
     """About how many seconds the fits take, by earlier records or published ones; None if unknown.
 
     Published seconds are scaled by what this machine's records took of them.
@@ -263,23 +263,26 @@ def estimate(profile: Profile, waiting: Iterable[Job], kept: Iterable[Job]) -> f
     scale = statistics.median(ratios) if ratios else 1.0
     costs = []
     for job in waiting:
-        earlier = [_seconds(folder) for folder in job.folder.parent.glob("seed-*")]
-        known = [seconds for seconds in earlier if seconds]
-        if known:
+        if known := _times(job.folder.parent):
             costs.append(statistics.median(known))
         elif seconds := published[job.model]:
             costs.append(scale * seconds)
     if not costs:
         return None
     typical = statistics.median(costs)  # for those of which nothing is known
-    unknown = len(list(waiting)) - len(costs)
-    return sum(costs) + unknown * typical + START_SECONDS * len(list(waiting))
+    unknown = len(waiting) - len(costs)
+    return sum(costs) + unknown * typical + START_SECONDS * len(waiting)
 
 
 def _published_seconds(profile: Profile, model: str) -> float | None:
-    folder = profile.project.published(profile.name) / "results"
-    known = [_seconds(one) for one in sorted((folder / model).glob("seed-*"))]
-    return next(iter(known), None)
+    folder = profile.project.published(profile.name) / "results" / model
+    return next(iter(_times(folder)), None)
+
+
+def _times(folder: Path) -> list[float]:
+    """How long the fits took of which a model's folder has readable records."""
+    every = map(_seconds, sorted(folder.glob("seed-*")))
+    return [seconds for seconds in every if seconds]
 
 
 def _seconds(folder: Path) -> float | None:

@@ -19,7 +19,7 @@ from torch import nn
 
 from fmlib.data import Dataset
 from fmlib.device import default_device, has_bfloat16
-from fmlib.fitting import FitError, Job, fit_or_load, job_of, known_jobs, stale
+from fmlib.fitting import FitError, Job, fit_or_load, fresh, job_of, known_jobs, stale
 from fmlib.models.base import Estimator, Model, Network
 from fmlib.models.registry import MODELS, build, changed
 from fmlib.models.transfer import Backbone, Transfer
@@ -114,9 +114,7 @@ def records(profile: Profile) -> list[Result]:
     found, missing = [], []
     for job in known_jobs(profile):
         try:
-            if not stale(job):
-                found.append(load(job.folder))
-            elif result := published(profile, job):
+            if result := fresh(job) or published(profile, job):
                 found.append(result)
             elif by_hand() and profile.dataset == SAMPLE:
                 found.append(fit_or_load(job)[0])

@@ -44,11 +44,9 @@ def show_figure(plot: Plot | tuple[Figure, str], caption: str, name: str) -> Non
     figure, alt = plot.figure, plot.alt
     _check("figure", name, caption=caption, alt=alt)
     mime, image = _picture(figure)
-    encoded = base64.b64encode(image).decode()
-    src = f"data:{mime};base64,{encoded}"
-    img = f'<img alt="{escape(alt)}" src="{src}" style="max-width:100%">'
+    img = f'<img alt="{escape(alt)}" src="{data_url(image, mime)}" style="max-width:100%">'
     html = f'<figure style="margin:0">{img}<figcaption>{_inline(caption)}</figcaption></figure>'
-    content = image.decode() if mime == "image/svg+xml" else encoded
+    content = image.decode() if mime == "image/svg+xml" else base64.b64encode(image).decode()
     # CSS pixels, as saved: without the margins that a tight bounding box cuts off.
     width = round(min(figure.get_tightbbox().width + 2 * PAD, figure.get_figwidth()) * 96)
     meta = {"caption": caption, "alt": alt, "width": width, "points": _places(plot)}
@@ -58,6 +56,11 @@ def show_figure(plot: Plot | tuple[Figure, str], caption: str, name: str) -> Non
     plt.close(figure)  # or the inline backend shows it once more at the end of the cell
     data = {mime: content, "text/html": html, "text/plain": alt}
     _display(data, kind="figure", name=name, **meta)
+
+
+def data_url(content: bytes, mime: str) -> str:
+    """The content as an address of its own (RFC 2397)."""
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
 def _places(plot: Plot) -> list[tuple[float, float, str]]:

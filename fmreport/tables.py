@@ -13,6 +13,7 @@ from fmlib.profiles import Profile
 from fmlib.project import Project
 from fmlib.results import load
 from fmlib.scores import CALIBRATION_BINS, SMALLEST
+from fmlib.sources import some
 from fmreport import plots, studies
 from fmreport.compare import calibration, errors, table
 from fmreport.compare.significance import MARGIN
@@ -25,7 +26,6 @@ from fmreport.text import (
     literal,
     need_words,
     share_answered,
-    some,
 )
 
 COSTS = {  # columns of the overview, as the table calls them, and how it writes their numbers

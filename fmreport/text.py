@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -14,6 +13,7 @@ from fmlib.data import Images
 from fmlib.models.base import Estimator
 from fmlib.models.registry import MODELS
 from fmlib.results import Result
+from fmlib.sources import some
 from fmreport.compare import calibration, errors, significance, verdict
 from fmreport.compare.verdict import Comparison, Finding
 from fmreport.plots import short_number
@@ -105,29 +105,7 @@ def difference(found: Mapping[str, float]) -> str:
     return f"{gain} points (95% interval {low} to {high})"
 
 
-def some(names: Sequence[str], most: int = 3) -> str:
-    """At most so many of the names, and how many more there are; "none" of none."""
-    more = [f"and {len(names) - most} more"] if len(names) > most else []
-    return ", ".join([*names[:most], *more]) or "none"
-
-
 # --- The summary ---
-
-
-@dataclass(frozen=True)
-class Summary:
-    """The answer: a headline, what follows from it, and what the data cannot tell."""
-
-    headline: str
-    points: list[str] = field(default_factory=list)
-    cautions: list[str] = field(default_factory=list)
-
-    def markdown(self) -> str:
-        """The summary as Markdown, ready to display."""
-        lines = [self.headline, "", *(f"- {point}" for point in self.points)]
-        if self.cautions:
-            lines += ["", "**What this cannot tell:**", ""]
-        return "\n".join([*lines, *(f"- {caution}" for caution in self.cautions)])
 
 
 def summarise(
@@ -135,8 +113,9 @@ def summarise(
     budgets: Mapping[str, float] = verdict.BUDGETS,
     near_points: float = 1.0,
     missing: Iterable[str] = (),
-) -> Summary:
-    """The verdict on ``records`` (any number of models and seeds).
+) -> str:
+    """The verdict on ``records`` (any number of models and seeds), as Markdown: a headline, what
+    follows from it, and what the data cannot tell.
 
     ``budgets`` limit columns of the overview, in its units; ``near_points`` are the points of
     accuracy below the best that count as near it; ``missing`` has the title of each failed job's
@@ -144,16 +123,17 @@ def summarise(
     """
     records = list(records)
     absent, partial = verdict.missing(missing, records)
-    lost = [Finding("absent", tuple(absent))] if absent else []
-    lost += [Finding("incomplete", tuple(partial))] if partial else []
-    if not records:
-        nothing = "**There are no results, so there is no verdict.**"
-        return Summary(nothing, cautions=[words(one) for one in lost])
-    found = verdict.compare(records)
-    first = verdict.lead(found, bool(absent))
-    points = verdict.findings(found, budgets, near_points)
-    cautions = [*lost, *verdict.limits(found)]
-    return Summary(words(first), [words(one) for one in points], [words(one) for one in cautions])
+    cautions = [Finding("absent", tuple(absent))] if absent else []
+    cautions += [Finding("incomplete", tuple(partial))] if partial else []
+    lines = ["**There are no results, so there is no verdict.**", ""]
+    if records:
+        found = verdict.compare(records)
+        lines = [words(verdict.lead(found, bool(absent))), ""]
+        lines += [f"- {words(one)}" for one in verdict.findings(found, budgets, near_points)]
+        cautions += verdict.limits(found)
+    if cautions:
+        lines += ["", "**What this cannot tell:**", ""]
+    return "\n".join([*lines, *(f"- {words(one)}" for one in cautions)])
 
 
 def words(finding: Finding) -> str:

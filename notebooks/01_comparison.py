@@ -57,8 +57,7 @@ show_figure(
 tables.show_models(found)
 
 # %% tags=["hide-input"]
-summary = text.summarise(records, budgets, near_best, missing)
-display(Markdown(summary.markdown()))
+display(Markdown(text.summarise(records, budgets, near_best, missing)))
 
 # %% [markdown]
 # ## How sure is that?

@@ -131,8 +131,7 @@ def extremes(table: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 
 def time_spread(table: pd.DataFrame) -> float:
-    """How many times its least value a model's training time was at most, of models with several
-    fits.
+    """How many times its least a model's training time was at most, of those with several fits.
 
     1 where no model has several: then nothing is known of how times vary.
     """

@@ -27,9 +27,9 @@ class Comparison:
 
     ``runs`` holds the fits of each model, the best model first; ``table`` is their overview,
     ``local`` its rows of one machine, whose costs may be compared, ``elsewhere`` the other rows;
-    ``seeds`` is of ``by_seed``, ``correct`` has each model's of ``significance.correct``,
-    ``p_values`` is of ``all_pairs``, ``behind`` of ``against_best``; ``tied`` are the models that
-    are not told from the best, which leads them.
+    ``seeds`` is of ``by_seed``, ``correct`` of ``significance.correct`` for each model,
+    ``p_values`` of ``all_pairs``, ``behind`` of ``against_best``; ``tied`` are the models that are
+    not told from the best, which leads them.
     """
 
     runs: dict[str, list[Result]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from types import SimpleNamespace
 
 import psutil
@@ -39,13 +38,12 @@ def test_what_differs_from_the_lock_or_is_not_there_is_named(found):
     assert found()["FashionMNIST"].found == "not on this machine"
 
 
-def test_an_old_python_a_full_disk_and_little_memory_are_problems(found, monkeypatch):
-    monkeypatch.setattr(sys, "version_info", (3, 10, 9))
+def test_a_full_disk_and_little_memory_are_problems(found, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
     little = SimpleNamespace(available=2**30, total=2**31)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
     problems = {name for name, one in found().items() if one.state == PROBLEM}
-    assert problems == {"Python", "disk", "memory"}
+    assert problems == {"disk", "memory"}
     assert "1.0 of 2.0 GiB free" in found()["memory"].found
 
 

@@ -81,7 +81,7 @@ def test_a_summary_reads_as_it_was_read_and_approved(case):
         for label, why in [text.need_words(need)]
     ]
     answer = [text.advice(needs), *rows, text.not_considered(found), text.certainty(found)]
-    summary = text.summarise(records).markdown()
+    summary = text.summarise(records)
     told = "\n\n".join([*filter(None, answer), summary, text.evidence(found)]) + "\n"
     path = FOLDER / f"{case}.md"
     if os.environ.get("SUMMARIES") == "write":

@@ -16,11 +16,7 @@ from fmlib.results import Weights
 from fmreport import text
 from fmreport.compare import calibration, significance, table, verdict
 from fmreport.merge import MARKDOWN
-
-
-def summary(records: list, **options: object) -> str:
-    return text.summarise(records, **options).markdown()
-
+from fmreport.text import summarise as summary
 
 # --- Numbers and names ---
 
@@ -56,11 +52,12 @@ def test_only_some_of_many_names_are_given():
 
 
 def test_clear_winner_is_named_with_its_distance():
-    found = text.summarise(synthetic.clear_winner())
-    assert found.headline.startswith("**Alpha** is the most accurate of these fitted models: 95.0%")
-    assert "The next, Beta, is told apart from it: 7.0 points (95% interval 5." in found.headline
-    assert "Best under 500 MiB of memory for training: **Beta**" in found.markdown()
-    assert "No other model comes within 1 point of **Alpha**" in found.markdown()
+    found = summary(synthetic.clear_winner())
+    headline = found.partition("\n")[0]
+    assert headline.startswith("**Alpha** is the most accurate of these fitted models: 95.0%")
+    assert "The next, Beta, is told apart from it: 7.0 points (95% interval 5." in headline
+    assert "Best under 500 MiB of memory for training: **Beta**" in found
+    assert "No other model comes within 1 point of **Alpha**" in found
 
 
 def test_budgets_change_the_answer_and_may_be_too_tight():
