@@ -299,7 +299,7 @@ def remove_markers(world: World) -> None:
         (change_notebook, r"the report; run `make report PROFILE=cpu`"),
         (remove_pdf, "the report"),
         (edit_page, "the report"),
-        (remove_markers, "the README has no markers <!-- results -->"),
+        (remove_markers, "the README has no markers <!-- advice -->"),
     ],
 )
 def test_what_is_unfinished_or_no_good_is_refused_and_changes_nothing(

@@ -2,7 +2,7 @@
 # A contributor with a new model, by CONTRIBUTING.md: its class, its block, its words, the gate.
 set -euo pipefail
 
-cat >fmlib/models/tiny.py <<'MODEL'
+cat >fmlib/models/two_layers.py <<'MODEL'
 """A model for a walk."""
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from fmlib.models.base import Network
 from fmlib.models.registry import register
 
 
-@register("tiny_net", title="Tiny net", family="mlp")
-class TinyNet(Network):
+@register("two_layers", title="Two layers", family="mlp")
+class TwoLayers(Network):
     """Two dense layers."""
 
     width: int = 32
@@ -26,20 +26,20 @@ class TinyNet(Network):
         last = nn.Linear(self.width, spec.num_classes)
         return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
 MODEL
-sed -i 's/mlp, transfer  #/mlp, tiny, transfer  #/; s/"register", /&"tiny", /' fmlib/models/__init__.py
-sed -i 's/^models:/models:\n  tiny_net: {width: 64, recipe: {epochs: 3}}/' params/smoke.yaml
+sed -i 's/^    transfer,/&\n    two_layers,/; s/^    "transfer",/&\n    "two_layers",/' fmlib/models/__init__.py
+sed -i 's/^models:/models:\n  two_layers: {width: 64, recipe: {epochs: 3}}/' params/smoke.yaml
 cat >>notebooks/04_mlp.py <<'CELLS'
 
-# %% [markdown] tags=["model-tiny_net"]
-# ## Tiny net
+# %% [markdown] tags=["model-two_layers"]
+# ## Two layers
 #
 # A contributor's own words about it.
 
-# %% tags=["model-tiny_net"]
-sections.show_model(settings, "tiny_net", seed)
+# %% tags=["model-two_layers"]
+sections.show_model(settings, "two_layers", seed)
 CELLS
 
 .venv/bin/python -m ruff format fmlib
 make check
-make report PROFILE=smoke MODELS=tiny_net
+make report PROFILE=smoke MODELS=two_layers
 grep -q "A contributor's own words about it" build/smoke/report.html
