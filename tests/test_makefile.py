@@ -180,4 +180,4 @@ def test_continuous_integration_says_that_it_is_one(tmp_path, given, seen):
     environment = inherited | {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | given
     command = [HERE.root / ".ci" / "run"]
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-    assert done.stdout == f"test with CI={seen}\n"
+    assert done.stdout == f"test with CI={seen}\nwalks with CI={seen}\n"

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +28,6 @@ pytestmark = [
     pytest.mark.walks,
     pytest.mark.skipif(not (HERE.root / ".git").exists(), reason="walks are in clones"),
 ]
-SILENCE = 20  # seconds that a terminal may say nothing
 SCRIPTS = ["reader.sh", "student.py", "engineer.sh", "contributor.sh"]
 SMALL = """
 description: the cpu profile, small enough for a walk
@@ -55,15 +55,17 @@ class Clone:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        cache = subprocess.run(["pip", "cache", "dir"], capture_output=True, text=True)
+        cache = subprocess.run(
+            [sys.executable, "-m", "pip", "cache", "dir"], capture_output=True, text=True
+        )
         own = (*OWN, "PYTEST", "FMLIB", "JUPYTER", "MPL")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(own)}
         self.environment = kept | {"HOME": "/dev/null/home", "PIP_CACHE_DIR": cache.stdout.strip()}
         subprocess.run(["git", "clone", "--quiet", HERE.root, folder], check=True)
         self.run("make", "setup")
 
-    def run(self, *command: str, speaks: bool = True) -> str:
-        """Run a command as one types it, which is never silent for long if it ``speaks``."""
+    def run(self, *command: str) -> None:
+        """Run a command as one types it; prints for how long the terminal was silent at most."""
         process = subprocess.Popen(
             command,
             cwd=self.folder,
@@ -79,8 +81,6 @@ class Clone:
             said.append(line)
         assert process.wait() == 0, "".join(said)
         print(f"{shlex.join(command)}: silent for {silence:.0f} s at most")
-        assert silence < SILENCE or not speaks, "".join(said)
-        return "".join(said)
 
     @contextmanager
     def cluster(self) -> Iterator[str]:
@@ -127,7 +127,7 @@ def clone(made: Clone) -> Iterator[Clone]:
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_stranger_gets_there(clone, script):
     program = ".venv/bin/python" if script.endswith(".py") else "bash"
-    clone.run(program, f"tests/walks/{script}", speaks=script in ("reader.sh", "engineer.sh"))
+    clone.run(program, f"tests/walks/{script}")
 
 
 def commands(text: str) -> list[str]:
