@@ -518,7 +518,7 @@ def pairs_matrix(p_values: pd.DataFrame, accuracy: pd.Series) -> Plot:
     figure, ax = _heat(sign, texts.mask(np.eye(len(sign)) > 0, ""), 0.36, (-1, 1), BETTER)
     ax.set_title("The row's model against the column's")
     models = len(sign)
-    tied = (int((sign == 0).sum(axis=None)) - models) // 2
+    tied = (int((sign == 0).to_numpy().sum()) - models) // 2
     with_best = sign.columns[1:][sign.iloc[0, 1:] == 0]
     alt = (
         f"{tied} of {models * (models - 1) // 2} pairs of models are tied; tied with "
