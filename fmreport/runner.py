@@ -145,8 +145,10 @@ def _claim(profile: Profile) -> None:
     root, owner = profile.project.root, profile.folder / ".profile"
     inside = profile.path.is_relative_to(root)
     own = str(profile.path.relative_to(root) if inside else profile.path)
-    other = owner.read_text(encoding="utf-8") if owner.is_file() else own
-    if other != own and (root / other).is_file():
+    other = owner.read_text(encoding="utf-8") if owner.is_file() else ""
+    if other == own:
+        return
+    if other and (root / other).is_file():
         problem = f"{root / other} builds in the same folder, {profile.folder}"
         raise ProfileError(f"{profile.path}: {problem}; rename one of them")
     owner.write_text(own, encoding="utf-8")
