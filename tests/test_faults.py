@@ -70,7 +70,8 @@ def living(project: Path) -> list[psutil.Process]:
 def hidden(project: Path) -> list[str]:
     """What a run puts down for a while, but for how far a fit came."""
     names = {path.name for path in (project / "build").rglob(".*")}
-    return sorted(name for name in names if not re.search(r"checkpoint|incoming$|^\.(lock|profile)$", name))
+    kept = re.compile(r"checkpoint|incoming$|^\.(lock|profile)$")
+    return sorted(name for name in names if not kept.search(name))
 
 
 def test_killed_at_any_moment_the_next_run_ends_the_same(project):
