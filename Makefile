@@ -83,6 +83,6 @@ publish: setup ## copy the finished report into docs/ and refresh the README's t
 
 clean: ## remove what was made from the sources; the data, .venv and what notebooks show in JupyterLab stay
 	[ ! -d build ] || find build -mindepth 1 -maxdepth 1 ! -name lab -exec rm -rf {} +
-	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .coverage*
 	find fmlib fmreport benchmarks tests notebooks -name __pycache__ -type d -prune -exec rm -rf {} +
 	@[ ! -d build/lab ] || echo "kept: build/lab, the outputs and settings of JupyterLab; remove the folder to forget them"

@@ -159,7 +159,13 @@ def test_the_lowest_versions_are_those_that_the_project_allows():
 def test_clean_removes_what_is_derived_and_keeps_data_and_installation(spaced):
     kept = {"data/FashionMNIST/raw/x", ".venv/bin/python", "fmlib/a.py", "tests/a.py"}
     kept |= {"build/lab/04_mlp.ipynb", "build/lab/.jupyter/x"}  # what a user ran by hand
-    caches = {".hypothesis/x", ".mypy_cache/x", ".ruff_cache/x", ".import_linter_cache/x"}
+    caches = {
+        ".hypothesis/x",
+        ".mypy_cache/x",
+        ".ruff_cache/x",
+        ".import_linter_cache/x",
+        ".coverage",
+    }
     folders = ("fmlib", "fmreport", "benchmarks", "tests", "notebooks")
     compiled = {f"{folder}/__pycache__/a.pyc" for folder in folders}
     for name in {"build/smoke/report.html"} | caches | compiled | kept:
