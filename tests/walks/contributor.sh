@@ -33,7 +33,7 @@ cat >>notebooks/04_mlp.py <<'CELLS'
 # %% [markdown] tags=["model-two_layers"]
 # ## Two layers
 #
-# A contributor's own words about it.
+# Own words about this model.
 
 # %% tags=["model-two_layers"]
 sections.show_model(settings, "two_layers", seed)
@@ -42,4 +42,4 @@ CELLS
 .venv/bin/python -m ruff format fmlib
 make check
 make report PROFILE=smoke MODELS=two_layers
-grep -q "A contributor's own words about it" build/smoke/report.html
+grep -q "Own words about this model" build/smoke/report.html
