@@ -188,7 +188,12 @@ def get_data(
                 os.replace(incoming / name, home / name)
         say(f"FashionMNIST: verified, from {source}")
         return root
-    raise DataError(
+    raise DataError(_all_that_was_tried(failures))
+
+
+def _all_that_was_tried(failures: list[str]) -> str:
+    """Why there is no FashionMNIST, source by source, and what to do."""
+    return (
         "FashionMNIST could not be had. Tried, in order:\n  - "
         + "\n  - ".join(failures)
         + "\nWhat you can do: put the four idx files (raw or .gz) into a folder and set FMLIB_DATA "
