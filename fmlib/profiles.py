@@ -88,11 +88,15 @@ class Profile(Settings):
         return self.name if inside else str(self.path)
 
     @property
+    def place(self) -> Path:
+        """Its file, from the project's folder if it lies in that."""
+        inside = self.path.is_relative_to(self.project.root)
+        return self.path.relative_to(self.project.root) if inside else self.path
+
+    @property
     def command(self) -> str:
         """The command that makes its report, in the project's folder."""
-        inside = self.path.is_relative_to(self.project.root)
-        path = self.path.relative_to(self.project.root) if inside else self.path
-        return f"make report PROFILE={self.name if self.given == self.name else path}"
+        return f"make report PROFILE={self.name if self.given == self.name else self.place}"
 
     @property
     def folder(self) -> Path:

@@ -43,8 +43,8 @@ def publish(profile: Profile) -> Path:
     """
     found = publishable(profile)
     readme = profile.project.root / "README.md"
-    advice, chart = answer(profile)
-    picture = f"[![{chart[1]}](docs/{CHART})](docs/report.pdf)"
+    advice, chart, alt = answer(profile)
+    picture = f"[![{alt}](docs/{CHART})](docs/report.pdf)"
     sections = {
         "cpu": {
             "advice": advice,
@@ -67,7 +67,7 @@ def publish(profile: Profile) -> Path:
         for name in (RESULT_FILE, PREDICTIONS_FILE, MANIFEST_FILE):
             shutil.copyfile(job.folder / name, record / name)
     note_publication(profile, found)
-    (target / CHART).write_text(chart[0], encoding="utf-8")
+    (target / CHART).write_text(chart, encoding="utf-8")
     readme.write_text(text, encoding="utf-8")
     return target
 
@@ -92,7 +92,8 @@ def publishable(profile: Profile) -> list[Result]:
     """The records of a report that may be published; raises NotPublishable otherwise."""
     if profile.dataset == SAMPLE:
         raise NotPublishable(f"profile {profile.name} runs on the sample; its numbers mean nothing")
-    stale = [job.name for job in fitting.known_jobs(profile) if not fitting.fresh(job)]
+    known = {job.name: fitting.fresh(job) for job in fitting.known_jobs(profile)}
+    stale = [name for name, record in known.items() if not record]
     if stale or not is_current(standing(profile)):
         names = ", ".join(stale) or "the report"
         again = f"run `{profile.command}`"
@@ -100,7 +101,7 @@ def publishable(profile: Profile) -> list[Result]:
     size = (profile.folder / "report.html").stat().st_size / 1e6
     if size > PAGE_LIMIT_MB:
         raise NotPublishable(f"report.html has {size:.1f} MB; wanted at most {PAGE_LIMIT_MB} MB")
-    found = fitting.fresh_results(profile)
+    found = [record for record in known.values() if record]
     dirty = [result.model for result in found if result.git_dirty is not False]
     if dirty:
         names = ", ".join(dirty)
@@ -168,7 +169,7 @@ def refreshed(readme: str, marker: str, content: str) -> str:
     return pattern.sub(lambda match: f"{match[1]}{content}\n{match[2]}", readme)
 
 
-def answer(profile: Profile) -> tuple[str, tuple[str, str]]:
+def answer(profile: Profile) -> tuple[str, str, str]:
     """The report's first screen: its advice, and its chart as SVG with what that says.
 
     Raises NotPublishable where it has none.
@@ -181,5 +182,5 @@ def answer(profile: Profile) -> tuple[str, tuple[str, str]]:
                 advice = advice or data.get("text/markdown", "")
                 meta = output.get("metadata", {}).get("fmreport", {})
                 if meta.get("name") == "answer" and SVG in data:
-                    return advice, (data[SVG], literal(meta["alt"]))
+                    return advice, data[SVG], literal(meta["alt"])
     raise NotPublishable("the report has no chart of the answer")

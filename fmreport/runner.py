@@ -143,8 +143,7 @@ def sole_run(
 def _claim(profile: Profile) -> None:
     """Note whose the folder is; ProfileError where it is that of another file of the same name."""
     root, owner = profile.project.root, profile.folder / ".profile"
-    inside = profile.path.is_relative_to(root)
-    own = str(profile.path.relative_to(root) if inside else profile.path)
+    own = str(profile.place)
     other = owner.read_text(encoding="utf-8") if owner.is_file() else ""
     if other == own:
         return
